@@ -1,0 +1,319 @@
+//! An open table file, and the only way out of it: mapped → unmapped → truncated → removed.
+#![allow(unsafe_code)] // Mapping a file is unsafe: somebody has to vouch that its bytes do not change.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::{Mmap, MmapOptions};
+
+use crate::lock::TableClaim;
+use crate::{DirLock, Error, ReadFile, Result, Unmapped};
+
+/// The file name extension of tables, the only files that are ever mapped for reading.
+pub const TABLE_EXTENSION: &str = "sst";
+
+/// Whether the path names a table. The comparison ignores case: some file systems do.
+pub(crate) fn is_table_path(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case(TABLE_EXTENSION))
+}
+
+/// What the owner of a [`Mapping`] is going to do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Advice {
+    /// Point reads: no read-ahead.
+    Random,
+    /// The system's own read-ahead.
+    Normal,
+    /// This part will be read soon: fetch it in the background.
+    WillNeed {
+        /// Where the part begins, in bytes.
+        offset: u64,
+        /// Its length in bytes; what lies past the end of the table is ignored.
+        len: u64,
+    },
+    /// Reads the table and fills the page tables now, so that no later access faults. A kernel without
+    /// `MADV_POPULATE_READ` (before Linux 5.14) is asked for `WillNeed` instead.
+    PopulateRead,
+}
+
+/// A table file opened read-only, in memory or behind positioned reads ([`MapMode`](crate::MapMode)).
+///
+/// There is no way to write through a mapping. Dropping it lets go of the memory and leaves the file alone;
+/// [`unmap`](Mapping::unmap) is the first step towards the file's removal. Each step takes the one before, so
+/// that the wrong order does not compile. A mapping cannot be truncated:
+///
+/// ```compile_fail,E0599
+/// # use siltstone_vfs::{Fs, Mapping};
+/// fn retire(fs: &dyn Fs, table: Mapping) {
+///     let _ = table.truncate(fs, 1 << 20, &mut || {});
+/// }
+/// ```
+///
+/// nor can the file system be made to truncate it:
+///
+/// ```compile_fail,E0308
+/// # use siltstone_vfs::{Fs, Mapping};
+/// fn retire(fs: &dyn Fs, table: &Mapping) {
+///     let _ = fs.truncate(table, 0);
+/// }
+/// ```
+///
+/// nor can it be removed:
+///
+/// ```compile_fail,E0599
+/// # use siltstone_vfs::{Fs, Mapping};
+/// fn retire(fs: &dyn Fs, table: Mapping) {
+///     let _ = table.remove(fs);
+/// }
+/// ```
+///
+/// nor read after it has been unmapped, not even through a slice that was taken before:
+///
+/// ```compile_fail,E0382
+/// # use siltstone_vfs::Mapping;
+/// fn read_late(table: Mapping) {
+///     let _unmapped = table.unmap();
+///     let _ = table.bytes();
+/// }
+/// ```
+///
+/// ```compile_fail,E0505
+/// # use siltstone_vfs::Mapping;
+/// fn keep_a_slice(table: Mapping) {
+///     let bytes = table.bytes().unwrap();
+///     let _unmapped = table.unmap();
+///     assert_eq!(bytes[0], 0);
+/// }
+/// ```
+pub struct Mapping {
+    path: PathBuf,
+    // Dropped before the claim: while the claim stands, the bytes may still be mapped.
+    backing: Backing,
+    claim: TableClaim,
+}
+
+enum Backing {
+    Mapped(Mmap),
+    Heap(Arc<[u8]>),
+    Shared(Arc<Vec<u8>>),
+    Reader { file: Arc<dyn ReadFile>, len: u64 },
+}
+
+impl Mapping {
+    /// A table whose bytes are on the heap.
+    ///
+    /// # Errors
+    /// `InvalidInput` where `path` is not a table in the lock's directory, or is being retired.
+    pub fn from_heap(path: impl Into<PathBuf>, bytes: Arc<[u8]>, lock: &DirLock) -> Result<Self> {
+        let path = path.into();
+        let claim = lock.claim_open(&path)?;
+        Ok(Self {
+            path,
+            backing: Backing::Heap(bytes),
+            claim,
+        })
+    }
+
+    /// A table that is read with positioned reads; its length is what the file says now.
+    ///
+    /// # Errors
+    /// As [`from_heap`](Self::from_heap), and what asking for the length gives.
+    pub fn from_reader(path: impl Into<PathBuf>, file: Arc<dyn ReadFile>, lock: &DirLock) -> Result<Self> {
+        let path = path.into();
+        let claim = lock.claim_open(&path)?;
+        let len = file.len()?;
+        Ok(Self {
+            path,
+            backing: Backing::Reader { file, len },
+            claim,
+        })
+    }
+
+    /// A table whose bytes are shared with a file in memory, which copies them before it changes them.
+    pub(crate) fn from_shared(path: &Path, bytes: Arc<Vec<u8>>, lock: &DirLock) -> Result<Self> {
+        let claim = lock.claim_open(path)?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            backing: Backing::Shared(bytes),
+            claim,
+        })
+    }
+
+    /// A table of the operating system's, mapped. The file can be closed afterwards.
+    pub(crate) fn map_file(path: &Path, lock: &DirLock) -> Result<Self> {
+        if !lock.is_from_os() {
+            return Err(Error::invalid("a mapping needs a lock of the same file system").with_path(path));
+        }
+        let claim = lock.claim_open(path)?;
+        let file = File::open(path).map_err(|source| Error::io("open table", path, source))?;
+        let len = file
+            .metadata()
+            .map_err(|source| Error::io("read the length of table", path, source))?
+            .len();
+        let backing = if len == 0 {
+            Backing::Heap(Arc::from([]))
+        } else {
+            let len = usize::try_from(len).map_err(|_| {
+                Error::new(
+                    crate::ErrorKind::Unsupported,
+                    "the table exceeds the address space",
+                )
+                .with_path(path)
+            })?;
+            // SAFETY: the slice handed out by `bytes` must not change while it lives. A file with a table's
+            // name is written by appending only, before it is opened here; `Fs` creates no log and renames no
+            // file under such a name; and it is truncated through `Unmapped` only, of which `claim` rules out
+            // that one exists while this mapping does, in this process and, by the operating system's lock,
+            // in any other that uses this crate. What is left are programs that ignore the lock; `bytes`
+            // names that condition.
+            let mapped = unsafe { MmapOptions::new().len(len).map(&file) };
+            Backing::Mapped(mapped.map_err(|source| Error::io("map table", path, source))?)
+        };
+        Ok(Self {
+            path: path.to_path_buf(),
+            backing,
+            claim,
+        })
+    }
+
+    /// The path it was opened under.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The table's length in bytes when it was opened.
+    pub fn len(&self) -> u64 {
+        match &self.backing {
+            Backing::Reader { len, .. } => *len,
+            // No allocation and no mapping is longer than `isize::MAX` bytes.
+            memory => memory.bytes().map_or(0, |bytes| bytes.len() as u64),
+        }
+    }
+
+    /// Whether the table has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The whole table, in place; `None` where it was opened with [`MapMode::Read`](crate::MapMode::Read).
+    ///
+    /// On [`OsFs`](crate::OsFs) this is the page cache itself, and rests on three things: tables are
+    /// immutable once they are synced, the directory's lock is held for as long as the mapping lives, and
+    /// within the lock the owner of an [`Unmapped`] is the only one who truncates. A program that ignores the
+    /// lock and rewrites or cuts a table file breaks this: the slice changes under its reader, or the process
+    /// gets a SIGBUS.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        self.backing.bytes()
+    }
+
+    /// Exactly `len` bytes from `offset` on: borrowed from memory, or fetched.
+    ///
+    /// # Errors
+    /// `Corruption` with path and offset where the range does not lie within the table.
+    pub fn read_at(&self, offset: u64, len: usize) -> Result<Cow<'_, [u8]>> {
+        // usize has at most 64 bits on every platform that Rust supports.
+        let end = offset.checked_add(len as u64).filter(|end| *end <= self.len());
+        let Some(end) = end else {
+            return Err(self.past_the_end(offset, len, self.len()));
+        };
+        if let Some(bytes) = self.bytes() {
+            let range = usize::try_from(offset).ok().zip(usize::try_from(end).ok());
+            return range
+                .and_then(|(start, end)| bytes.get(start..end))
+                .map(Cow::Borrowed)
+                .ok_or_else(|| self.past_the_end(offset, len, self.len()));
+        }
+        let Backing::Reader { file, .. } = &self.backing else {
+            return Ok(Cow::Borrowed(&[]));
+        };
+        let mut buffer = vec![0; len];
+        let count = file.read_at(offset, &mut buffer)?;
+        if count < len {
+            return Err(self.past_the_end(offset, len, offset.saturating_add(count as u64)));
+        }
+        Ok(Cow::Owned(buffer))
+    }
+
+    fn past_the_end(&self, offset: u64, len: usize, end: u64) -> Error {
+        Error::corruption(
+            &self.path,
+            offset,
+            format!("expected {len} bytes here, but the table ends at {end}"),
+        )
+    }
+
+    /// Tells the operating system what is coming. Does nothing for a table that is not mapped by it.
+    ///
+    /// # Errors
+    /// `Io` where the system refuses; [`Advice::PopulateRead`] reports a bad sector this way.
+    pub fn advise(&self, advice: Advice) -> Result<()> {
+        let Backing::Mapped(map) = &self.backing else {
+            return Ok(());
+        };
+        let answer = match advice {
+            Advice::Random => map.advise(memmap2::Advice::Random),
+            Advice::Normal => map.advise(memmap2::Advice::Normal),
+            Advice::WillNeed { offset, len } => will_need(map, offset, len),
+            Advice::PopulateRead => populate(map),
+        };
+        answer.map_err(|source| Error::io("advise the system about table", &self.path, source))
+    }
+
+    /// Takes the table out of memory: the first step of its removal.
+    pub fn unmap(self) -> Unmapped {
+        let Self { path, backing, claim } = self;
+        drop(backing);
+        Unmapped::new(path, claim.retire())
+    }
+}
+
+impl Backing {
+    fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Mapped(map) => Some(map),
+            Self::Heap(bytes) => Some(bytes),
+            Self::Shared(bytes) => Some(bytes),
+            Self::Reader { .. } => None,
+        }
+    }
+}
+
+fn will_need(map: &Mmap, offset: u64, len: u64) -> std::io::Result<()> {
+    let clamp = |at: u64| usize::try_from(at).map_or(map.len(), |at| at.min(map.len()));
+    let (start, end) = (clamp(offset), clamp(offset.saturating_add(len)));
+    if start == end {
+        return Ok(());
+    }
+    map.advise_range(memmap2::Advice::WillNeed, start, end - start)
+}
+
+fn populate(map: &Mmap) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        match map.advise(memmap2::Advice::PopulateRead) {
+            Err(refused) if refused.kind() == std::io::ErrorKind::InvalidInput => {}
+            answer => return answer,
+        }
+    }
+    map.advise(memmap2::Advice::WillNeed)
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.backing {
+            Backing::Mapped(_) => "mapped",
+            Backing::Heap(_) | Backing::Shared(_) => "heap",
+            Backing::Reader { .. } => "read",
+        };
+        f.debug_struct("Mapping")
+            .field("path", &self.path)
+            .field("len", &self.len())
+            .field("kind", &kind)
+            .finish_non_exhaustive()
+    }
+}

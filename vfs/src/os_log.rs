@@ -1,0 +1,232 @@
+//! Log segments of the operating system: preallocated, written through a shared mapping or by positioned
+//! writes.
+#![allow(unsafe_code)] // Copies into a shared mapping of the segment.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
+use crate::mapping::is_table_path;
+use crate::{Error, ErrorKind, LogIo, LogSync, LogWriter, Result};
+
+/// How many zeros are written at a time where space cannot be reserved.
+const ZERO_FILL_BYTES: usize = 1 << 20;
+
+/// See [`Fs::create_log`](crate::Fs::create_log).
+pub(crate) fn create(
+    path: &Path,
+    capacity_bytes: u64,
+    io: LogIo,
+) -> Result<(Box<dyn LogWriter>, Arc<dyn LogSync>)> {
+    check_new_log(path, capacity_bytes)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .map_err(|source| Error::io("create log segment", path, source))?;
+    let prepared = prepare(&file, path, capacity_bytes, io);
+    if prepared.is_err() {
+        // The file is ours, new, and of no use to anybody. The first error is the one to report.
+        let _ = fs::remove_file(path);
+    }
+    let map = prepared?;
+    let file = Arc::new(file);
+    let sync = OsLogSync {
+        path: path.to_path_buf(),
+        file: Arc::clone(&file),
+        failed: OnceLock::new(),
+    };
+    let writer: Box<dyn LogWriter> = match map {
+        Some(map) => Box::new(MappedLog {
+            path: path.to_path_buf(),
+            map,
+        }),
+        None => Box::new(PositionedLog {
+            path: path.to_path_buf(),
+            file,
+            capacity_bytes,
+        }),
+    };
+    Ok((writer, Arc::new(sync)))
+}
+
+/// What no file system accepts for a log.
+pub(crate) fn check_new_log(path: &Path, capacity_bytes: u64) -> Result<()> {
+    if capacity_bytes == 0 {
+        return Err(Error::invalid("a log segment needs a capacity of at least one byte").with_path(path));
+    }
+    if is_table_path(path) {
+        return Err(Error::invalid("a log segment cannot have the extension of a table").with_path(path));
+    }
+    Ok(())
+}
+
+/// Checks that `bytes` at `offset` stay within a log's capacity.
+pub(crate) fn check_log_write(path: &Path, offset: u64, len: usize, capacity_bytes: u64) -> Result<()> {
+    // usize has at most 64 bits on every platform that Rust supports.
+    if offset
+        .checked_add(len as u64)
+        .is_some_and(|end| end <= capacity_bytes)
+    {
+        return Ok(());
+    }
+    let message = format!("{len} bytes do not fit into a log segment of {capacity_bytes} bytes");
+    Err(Error::invalid(message).with_path(path).with_offset(offset))
+}
+
+/// Reserves the space, syncs, and maps the file if that is wanted and safe.
+///
+/// A store into a shared mapping whose block cannot be allocated is a SIGBUS, not an error. So a segment is
+/// mapped only where the file system has reserved the blocks; writing zeros is no reservation on a file
+/// system that allocates anew for every overwrite.
+fn prepare(file: &File, path: &Path, capacity_bytes: u64, io: LogIo) -> Result<Option<MmapRaw>> {
+    let reserved = reserve(file, capacity_bytes)
+        .map_err(|source| Error::io("reserve the space of log segment", path, source))?;
+    file.sync_all()
+        .map_err(|source| Error::io("sync log segment", path, source))?;
+    if io == LogIo::Write || !reserved {
+        return Ok(None);
+    }
+    let len = usize::try_from(capacity_bytes).map_err(|_| {
+        Error::new(
+            ErrorKind::Unsupported,
+            "the log segment exceeds the address space",
+        )
+        .with_path(path)
+    })?;
+    let map = MmapOptions::new().len(len).map_raw(file);
+    Ok(Some(
+        map.map_err(|source| Error::io("map log segment", path, source))?,
+    ))
+}
+
+/// Brings the file to its length, all zero. Whether the blocks are reserved as well.
+fn reserve(file: &File, capacity_bytes: u64) -> io::Result<bool> {
+    loop {
+        // The length is part of it (no KEEP_SIZE): a later sync then has no metadata to journal.
+        match fallocate(file, FallocateFlags::empty(), 0, capacity_bytes) {
+            Ok(()) => return Ok(true),
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    let stats = rustix::fs::fstatvfs(file)?;
+    if stats.f_bavail.saturating_mul(stats.f_frsize) < capacity_bytes {
+        // Known without filling the disk first.
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    zero_fill(file, capacity_bytes)?;
+    Ok(false)
+}
+
+fn zero_fill(file: &File, capacity_bytes: u64) -> io::Result<()> {
+    let zeros = vec![0; ZERO_FILL_BYTES];
+    let mut offset = 0;
+    while offset < capacity_bytes {
+        let count =
+            usize::try_from(capacity_bytes - offset).map_or(zeros.len(), |rest| rest.min(zeros.len()));
+        file.write_all_at(zeros.get(..count).unwrap_or_default(), offset)?;
+        offset = offset.saturating_add(count as u64);
+    }
+    Ok(())
+}
+
+/// Writes with a copy into the page cache: no system call, and the bytes outlive the process.
+struct MappedLog {
+    path: PathBuf,
+    map: MmapRaw,
+}
+
+impl LogWriter for MappedLog {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        check_log_write(&self.path, offset, bytes.len(), self.capacity_bytes())?;
+        let Ok(offset) = usize::try_from(offset) else {
+            return Err(Error::invalid("the offset exceeds the address space").with_path(&self.path));
+        };
+        // SAFETY: `offset + bytes.len()` is at most the length of the mapping (checked above), which is
+        // writable and lives as long as `self.map`. The source is a slice of ours and cannot overlap the
+        // mapping: no Rust reference into it exists, only this raw pointer. Others who read the file
+        // meanwhile do so through system calls.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.as_mut_ptr().add(offset), bytes.len());
+        }
+        Ok(())
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        // usize has at most 64 bits on every platform that Rust supports.
+        self.map.len() as u64
+    }
+}
+
+/// Writes with one system call each.
+struct PositionedLog {
+    path: PathBuf,
+    file: Arc<File>,
+    capacity_bytes: u64,
+}
+
+impl LogWriter for PositionedLog {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        check_log_write(&self.path, offset, bytes.len(), self.capacity_bytes)?;
+        let written = self.file.write_all_at(bytes, offset);
+        written.map_err(|source| Error::io("write to log segment", &self.path, source).with_offset(offset))
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        self.capacity_bytes
+    }
+}
+
+struct OsLogSync {
+    path: PathBuf,
+    file: Arc<File>,
+    /// A failed sync is final: the system has dropped the pages, and a second sync would lie.
+    failed: OnceLock<Error>,
+}
+
+impl LogSync for OsLogSync {
+    /// One `fdatasync`. On Linux it writes the pages back that were dirtied through a shared mapping as well:
+    /// the page cache is one, and a store has marked its page dirty by the time it has returned.
+    fn sync(&self) -> Result<()> {
+        if let Some(error) = self.failed.get() {
+            return Err(error.clone());
+        }
+        self.file.sync_data().map_err(|source| {
+            let error = Error::io("sync log segment", &self.path, source);
+            self.failed.get_or_init(|| error).clone()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_reservation_the_file_is_filled_with_zeros() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::create_new(dir.path().join("a")).unwrap();
+        let capacity = 2 * ZERO_FILL_BYTES + 5;
+        zero_fill(&file, capacity as u64).unwrap();
+        assert_eq!(fs::read(dir.path().join("a")).unwrap(), vec![0; capacity]);
+    }
+
+    #[test]
+    fn a_failed_log_sync_is_final() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let file = Arc::new(File::create_new(&path).unwrap());
+        let failed = OnceLock::from(Error::io("sync log segment", &path, io::ErrorKind::Other.into()));
+        let sync = OsLogSync { path, file, failed };
+        assert_eq!(sync.sync().unwrap_err().kind(), ErrorKind::Io);
+    }
+}
