@@ -1,0 +1,286 @@
+//! The syncing end of a log: which segments there are, what of them is durable, and the spare that stands ready.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use siltstone_vfs::{Error, ErrorKind, Fs, LogSync, LogWriter, Result};
+
+use crate::first_error::FirstError;
+use crate::format::{CAPACITY_UNIT_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES};
+use crate::group_sync::GroupSync;
+use crate::{LogOptions, RecordSeq, SegmentId, segment_path};
+
+/// The syncing end of a log: used from any thread, while the [`Log`](crate::Log) goes on appending.
+pub struct LogSyncer {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    options: LogOptions,
+    /// The last record whose bytes are all in its segment. Stored with Release after the bytes, so that a sync that
+    /// begins after reading it with Acquire covers them.
+    appended: AtomicU64,
+    group: GroupSync,
+    first_error: FirstError,
+    /// Segments that hold records, oldest first; the last one is being appended to. Locked for list operations only.
+    live: Mutex<VecDeque<LiveSegment>>,
+    /// Held while a segment is created, so that there is never more than one spare and ids ascend.
+    creation: Mutex<Creation>,
+    /// Whether `creation` holds a spare, to be asked without waiting for a creation that runs.
+    spare_ready: AtomicBool,
+}
+
+struct LiveSegment {
+    id: SegmentId,
+    capacity_bytes: u64,
+    sync: Arc<dyn LogSync>,
+    /// Nothing is appended to it any more.
+    sealed: bool,
+    /// Sealed, and a sync that began after that has succeeded.
+    durable: bool,
+    /// A sealed segment's writing end, kept because dropping it unmaps the file: not under a commit's lock.
+    _writer: Option<Box<dyn LogWriter>>,
+}
+
+struct Creation {
+    next_segment: SegmentId,
+    spare: Option<NewSegment>,
+}
+
+/// A segment whose file is durable, all zero and in the directory, and which nothing was written to yet.
+pub(crate) struct NewSegment {
+    pub(crate) id: SegmentId,
+    pub(crate) writer: Box<dyn LogWriter>,
+    pub(crate) sync: Arc<dyn LogSync>,
+}
+
+impl LogSyncer {
+    pub(crate) fn new(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        first_segment: SegmentId,
+        synced: RecordSeq,
+        options: LogOptions,
+    ) -> Self {
+        Self {
+            fs,
+            dir: dir.to_owned(),
+            options,
+            appended: AtomicU64::new(synced.0),
+            group: GroupSync::new(synced.0),
+            first_error: FirstError::default(),
+            live: Mutex::default(),
+            creation: Mutex::new(Creation {
+                next_segment: first_segment,
+                spare: None,
+            }),
+            spare_ready: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns when every record up to `sequence` is durable. Any number of threads may wait; one `fdatasync` serves
+    /// all whose records were appended when it began.
+    ///
+    /// Returns at once, and `Ok` even after a failure, where the record is durable already.
+    ///
+    /// # Errors
+    /// `InvalidInput` where `sequence` has not been appended. The first error of any append or sync, now and ever
+    /// after: the log is over, and what is in it is found out by opening it again.
+    pub fn sync_to(&self, sequence: RecordSeq) -> Result<()> {
+        let appended = self.appended();
+        if sequence > appended {
+            return Err(Error::invalid(format!(
+                "a sync up to record {sequence} was asked for, but {appended} is the last one appended"
+            )));
+        }
+        self.group
+            .sync_to(sequence.0, &self.first_error, || self.sync_segments())
+    }
+
+    /// Every record up to this one is known to be durable: the synced watermark.
+    pub fn synced(&self) -> RecordSeq {
+        RecordSeq(self.group.synced())
+    }
+
+    /// The last record appended.
+    pub fn appended(&self) -> RecordSeq {
+        RecordSeq(self.appended.load(Ordering::Acquire))
+    }
+
+    /// Creates the next segment ahead of time, so that the rotation to it costs two small copies: reserves its space,
+    /// syncs it and its directory. Does nothing where a spare stands ready. Takes milliseconds; for a background
+    /// thread. A rotation that needs the segment meanwhile waits for it.
+    ///
+    /// # Errors
+    /// Those of creating a file. Nothing was written to the log: it goes on, and the rotation tries again. Only a
+    /// failed sync of the directory ends the log, as any failed sync does.
+    pub fn prepare(&self) -> Result<()> {
+        self.first_error.check()?;
+        let mut creation = self.creation.lock();
+        if creation.spare.is_none() {
+            creation.spare =
+                Some(self.create_segment(&mut creation.next_segment, self.options.segment_size_bytes)?);
+            self.spare_ready.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Lets go of the sealed segments below `segment`, synced or not; unmaps them, which may take long: for a
+    /// background thread. Deleting the files is the caller's business, once this has returned.
+    ///
+    /// REQUIRES: the records in them are durable elsewhere (in tables, under a synced manifest edit): no sync covers
+    /// these segments any more.
+    pub fn release_below(&self, segment: SegmentId) {
+        let mut released = Vec::new();
+        {
+            let mut live = self.live.lock();
+            while live
+                .front()
+                .is_some_and(|front| front.sealed && front.id < segment)
+            {
+                released.extend(live.pop_front());
+            }
+        }
+        // The unmapping happens here, outside the lock.
+        drop(released);
+    }
+
+    /// The segments that hold records, with their capacities in bytes, oldest first; the one being appended to is the
+    /// last. A spare is not among them.
+    pub fn live_segments(&self) -> Vec<(SegmentId, u64)> {
+        self.live
+            .lock()
+            .iter()
+            .map(|segment| (segment.id, segment.capacity_bytes))
+            .collect()
+    }
+
+    pub(crate) fn first_error(&self) -> &FirstError {
+        &self.first_error
+    }
+
+    /// Publishes that the bytes of every record up to `sequence` have been written.
+    pub(crate) fn set_appended(&self, sequence: RecordSeq) {
+        self.appended.store(sequence.0, Ordering::Release);
+    }
+
+    pub(crate) fn has_spare(&self) -> bool {
+        self.spare_ready.load(Ordering::Acquire)
+    }
+
+    /// The segments to go on in when a record of `record_bytes` is next: the last of them has room for it. There are
+    /// two where the spare is too small: it must be begun and sealed nevertheless, so that ids ascend and its file
+    /// has an owner.
+    ///
+    /// # Errors
+    /// Of creating a file; nothing has changed then, and a spare is kept.
+    pub(crate) fn take_next(&self, record_bytes: u64) -> Result<Vec<NewSegment>> {
+        let required = SEGMENT_HEADER_BYTES + record_bytes;
+        let mut creation = self.creation.lock();
+        let mut taken = Vec::with_capacity(2);
+        if creation
+            .spare
+            .as_ref()
+            .is_none_or(|spare| spare.writer.capacity_bytes() < required)
+        {
+            // With room for a seal, should the record be as large as that.
+            let capacity = self
+                .options
+                .segment_size_bytes
+                .max(required + RECORD_HEADER_BYTES);
+            taken.push(self.create_segment(&mut creation.next_segment, capacity)?);
+        }
+        if let Some(spare) = creation.spare.take() {
+            self.spare_ready.store(false, Ordering::Release);
+            taken.insert(0, spare);
+        }
+        Ok(taken)
+    }
+
+    /// Lists a segment whose header is written as the one that is appended to, and keeps the writing end of the one
+    /// before it.
+    ///
+    /// Called before the first record in it counts as appended, so that a sync which covers that record finds it.
+    pub(crate) fn begin(
+        &self,
+        id: SegmentId,
+        capacity_bytes: u64,
+        sync: Arc<dyn LogSync>,
+        sealed: Option<Box<dyn LogWriter>>,
+    ) {
+        let mut live = self.live.lock();
+        if let Some(last) = live.back_mut() {
+            last.sealed = true;
+            last._writer = sealed;
+        }
+        live.push_back(LiveSegment {
+            id,
+            capacity_bytes,
+            sync,
+            sealed: false,
+            durable: false,
+            _writer: None,
+        });
+    }
+
+    /// Creates a segment's file and makes it and its name durable. The id is used up whatever becomes of it.
+    fn create_segment(&self, next_segment: &mut SegmentId, capacity_bytes: u64) -> Result<NewSegment> {
+        let id = *next_segment;
+        *next_segment = id.next();
+        let path = segment_path(&self.dir, id);
+        let capacity_bytes = capacity_bytes.next_multiple_of(CAPACITY_UNIT_BYTES);
+        let (writer, sync) = self.fs.create_log(&path, capacity_bytes, self.options.io)?;
+        if writer.capacity_bytes() < capacity_bytes {
+            return Err(Error::new(
+                ErrorKind::Io,
+                "The log segment was created smaller than asked for",
+            )
+            .with_path(path));
+        }
+        self.fs
+            .sync_dir(&self.dir)
+            .map_err(|error| self.first_error.set(error))?;
+        Ok(NewSegment { id, writer, sync })
+    }
+
+    /// Makes durable whatever is appended now, oldest segment first, and says up to where that is.
+    ///
+    /// The order matters: a watermark promises that nothing is missing below it, so no segment may count as durable
+    /// before those in front of it.
+    fn sync_segments(&self) -> Result<u64> {
+        // Before the list: a segment is listed before any record in it counts as appended.
+        let appended = self.appended.load(Ordering::Acquire);
+        let pending: Vec<_> = {
+            let live = self.live.lock();
+            live.iter()
+                .filter(|segment| !segment.durable)
+                .map(|segment| (segment.id, segment.sealed, Arc::clone(&segment.sync)))
+                .collect()
+        };
+        for (id, sealed, sync) in pending {
+            sync.sync()?;
+            if sealed {
+                let mut live = self.live.lock();
+                if let Some(segment) = live.iter_mut().find(|segment| segment.id == id) {
+                    segment.durable = true;
+                }
+            }
+        }
+        Ok(appended)
+    }
+}
+
+impl fmt::Debug for LogSyncer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogSyncer")
+            .field("dir", &self.dir)
+            .field("options", &self.options)
+            .field("appended", &self.appended())
+            .field("synced", &self.synced())
+            .field("live_segments", &self.live_segments())
+            .field("has_spare", &self.has_spare())
+            .finish_non_exhaustive()
+    }
+}
