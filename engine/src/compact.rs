@@ -1,0 +1,78 @@
+//! Compaction: carries out the plans that the compaction crate makes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use siltstone_compaction::{BottomCheck, CompactionStream, OutputSplitter, Plan, PlanKind, TableMeta};
+use siltstone_sstable::MergeIterator;
+use siltstone_vfs::Result;
+
+use crate::core::Core;
+use crate::install::TreeEdit;
+use crate::level_iter::LevelIter;
+use crate::source::Source;
+use crate::super_version::TableSet;
+use crate::table_writer::write_tables;
+use crate::tree::Tree;
+
+impl Core {
+    /// Carries out `plan`.
+    pub(crate) fn compact_tree(&self, tree: &Arc<Tree>, plan: &Plan) -> Result<()> {
+        let mut edit = TreeEdit::new(Arc::clone(tree));
+        match plan.kind {
+            PlanKind::Trivial | PlanKind::DeleteOnly => {
+                edit.version = plan.edit(Vec::new());
+                self.install(vec![edit])?;
+                self.counters.trivial_moves.fetch_add(1, Ordering::Relaxed);
+            }
+            PlanKind::Merge => {
+                let view = tree.view();
+                let snapshots = self.snapshots.list();
+                let merge = MergeIterator::new(sources(&view.tables, plan)?);
+                let bottom = BottomCheck::new(&view.tables.version, plan);
+                let stream = CompactionStream::new(merge, &snapshots, bottom);
+                let target = tree.options.load().target_table_bytes;
+                let splitter = OutputSplitter::new(target, plan.grandparents.clone());
+                let output = write_tables(self, tree, plan.output_level, stream, splitter)?;
+                let metas = output
+                    .tables
+                    .iter()
+                    .map(|handle| TableMeta::clone(handle.meta()))
+                    .collect();
+                edit.version = plan.edit(metas);
+                edit.opened = output.tables;
+                self.counters
+                    .compacted_bytes_in
+                    .fetch_add(plan.input_bytes(), Ordering::Relaxed);
+                self.counters
+                    .compacted_bytes_out
+                    .fetch_add(output.bytes, Ordering::Relaxed);
+                self.install(vec![edit])?;
+                self.counters.compactions.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The inputs as sorted runs, the newest first: each table of level 0, and each deeper level as one.
+fn sources(tables: &TableSet, plan: &Plan) -> Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for (level, metas) in &plan.inputs {
+        let handles = metas.iter().map(|meta| {
+            Arc::clone(
+                tables
+                    .find(meta.id)
+                    .expect("a planned table is in the version it was planned from"),
+            )
+        });
+        if *level == 0 {
+            for handle in handles {
+                sources.push(Source::Table(Box::new(handle.table()?.iter())));
+            }
+        } else {
+            sources.push(Source::Level(Box::new(LevelIter::new(handles.collect()))));
+        }
+    }
+    Ok(sources)
+}

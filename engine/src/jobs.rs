@@ -1,0 +1,432 @@
+//! Background work: which jobs there are, who takes which, and that no two of them meet.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use parking_lot::Mutex;
+use siltstone_compaction::{InFlight, Plan, pick, scores};
+use siltstone_vfs::{Error, ErrorKind, Result};
+
+use crate::batch::KeyspaceId;
+use crate::core::Core;
+use crate::install::worth_retrying;
+use crate::options::BackgroundMode;
+use crate::reaper::Garbage;
+use crate::table_writer::is_interruption;
+use crate::tree::Tree;
+
+/// A piece of background work.
+pub(crate) enum Job {
+    /// Preallocate the next log segment.
+    PrepareLog,
+    /// Turn the immutable memtables of a keyspace into a table.
+    Flush(Arc<Tree>),
+    /// Carry out a plan.
+    Compact(Arc<Tree>, Box<Plan>),
+}
+
+/// Which jobs a worker takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Log and flush: what writers wait for first.
+    Flush,
+    Compact,
+}
+
+/// Says "look for work" to the workers of each class.
+pub(crate) struct Scheduler {
+    running: Mutex<Running>,
+    flush: Sender<()>,
+    compact: Sender<()>,
+}
+
+#[derive(Default)]
+struct Running {
+    wants_log: bool,
+    preparing_log: bool,
+    flushing: HashSet<KeyspaceId>,
+    in_flight: HashMap<KeyspaceId, InFlight>,
+    compactions: HashMap<KeyspaceId, usize>,
+    /// Keyspaces whose compaction somebody does by hand.
+    manual: HashSet<KeyspaceId>,
+}
+
+/// The receiving ends, for the workers.
+pub(crate) struct Inboxes {
+    pub(crate) flush: Receiver<()>,
+    pub(crate) compact: Receiver<()>,
+}
+
+impl Scheduler {
+    pub(crate) fn new() -> (Scheduler, Inboxes) {
+        // One token says "there is work"; a worker that finds some leaves a token for the next.
+        let (flush, flush_inbox) = crossbeam_channel::bounded(1);
+        let (compact, compact_inbox) = crossbeam_channel::bounded(1);
+        let scheduler = Scheduler {
+            running: Mutex::new(Running::default()),
+            flush,
+            compact,
+        };
+        (
+            scheduler,
+            Inboxes {
+                flush: flush_inbox,
+                compact: compact_inbox,
+            },
+        )
+    }
+
+    /// Asks for a log segment to be made ready.
+    pub(crate) fn want_log_segment(&self) {
+        self.running.lock().wants_log = true;
+    }
+
+    fn wake(&self) {
+        for channel in [&self.flush, &self.compact] {
+            match channel.try_send(()) {
+                Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Has the workers look for work.
+    pub(crate) fn schedule(&self) {
+        if self.background == BackgroundMode::Threads {
+            self.scheduler.wake();
+        }
+    }
+
+    fn take_job(&self, class: Class) -> Option<Job> {
+        if self.closing() || self.failure.cause().is_some() {
+            return None;
+        }
+        let mut running = self.scheduler.running.lock();
+        match class {
+            Class::Flush => self.take_flush(&mut running),
+            Class::Compact => self.take_compaction(&mut running),
+        }
+    }
+
+    fn take_flush(&self, running: &mut Running) -> Option<Job> {
+        if running.wants_log && !running.preparing_log {
+            (running.wants_log, running.preparing_log) = (false, true);
+            return Some(Job::PrepareLog);
+        }
+        let trees = self.trees.load();
+        let waiting = |tree: &&Arc<Tree>| {
+            !tree.is_dropped() && !running.flushing.contains(&tree.id) && !tree.pin().immutables.is_empty()
+        };
+        // The one that has waited longest holds back the log.
+        let oldest = |tree: &&Arc<Tree>| tree.pin().immutables.last().and_then(|slot| slot.first_seqno());
+        let tree = Arc::clone(trees.iter().filter(waiting).min_by_key(oldest)?);
+        running.flushing.insert(tree.id);
+        Some(Job::Flush(tree))
+    }
+
+    fn take_compaction(&self, running: &mut Running) -> Option<Job> {
+        let trees = self.trees.load();
+        let worst = |tree: &Arc<Tree>| {
+            let options = tree.options.load().leveled();
+            scores(&tree.pin().tables.version, &options)
+                .first()
+                .map_or(0.0, |(_, score)| *score)
+        };
+        let mut order: Vec<_> = trees
+            .iter()
+            .filter(|tree| !tree.is_dropped() && !running.manual.contains(&tree.id))
+            .map(|tree| (worst(tree), tree))
+            .collect();
+        order.sort_by(|a, b| b.0.total_cmp(&a.0));
+        for (_, tree) in order {
+            let view = tree.pin();
+            let in_flight = running.in_flight.entry(tree.id).or_default();
+            let options = tree.options.load().leveled();
+            in_flight.set_oldest_snapshot(self.snapshots.oldest());
+            let mut cursors = tree.cursors.lock();
+            if let Some(plan) = pick(&view.tables.version, &options, in_flight, &mut cursors) {
+                in_flight.start(&plan);
+                *running.compactions.entry(tree.id).or_insert(0) += 1;
+                return Some(Job::Compact(Arc::clone(tree), Box::new(plan)));
+            }
+        }
+        None
+    }
+
+    /// Runs a job that was taken, and settles what its failure means.
+    fn run(&self, job: Job) -> Result<()> {
+        let outcome = match &job {
+            Job::PrepareLog => self.syncer.load_full().prepare(),
+            Job::Flush(tree) => self.flush_tree(tree),
+            Job::Compact(tree, plan) => self.compact_tree(tree, plan),
+        };
+        if let Err(error) = &outcome
+            && !is_interruption(error)
+        {
+            self.counters.note_background_error(error);
+            self.note_failure(error);
+        }
+        let mut running = self.scheduler.running.lock();
+        match job {
+            Job::PrepareLog => running.preparing_log = false,
+            Job::Flush(tree) => _ = running.flushing.remove(&tree.id),
+            Job::Compact(tree, plan) => {
+                if let Some(count) = running.compactions.get_mut(&tree.id) {
+                    *count -= 1;
+                }
+                // What cannot be read cannot be compacted: its tables stay taken until the next open, and reads of
+                // them say why.
+                let unreadable = outcome
+                    .as_ref()
+                    .is_err_and(|error| error.kind() == ErrorKind::Corruption);
+                if let Some(in_flight) = running.in_flight.get_mut(&tree.id)
+                    && !unreadable
+                {
+                    in_flight.finish(&plan);
+                }
+            }
+        }
+        drop(running);
+        self.progress.announce();
+        outcome
+    }
+
+    /// Takes one job of any class and runs it here; false where there is none.
+    ///
+    /// # Errors
+    /// The job's own.
+    pub(crate) fn run_job(&self) -> Result<bool> {
+        if self.reaper.lock().step(self) {
+            return Ok(true);
+        }
+        let Some(job) = self
+            .take_job(Class::Flush)
+            .or_else(|| self.take_job(Class::Compact))
+        else {
+            return Ok(false);
+        };
+        self.run(job)?;
+        Ok(true)
+    }
+
+    /// Whether a job is under way.
+    pub(crate) fn jobs_running(&self) -> bool {
+        let running = self.scheduler.running.lock();
+        running.preparing_log || !running.flushing.is_empty() || running.compactions.values().any(|n| *n > 0)
+    }
+
+    /// Whether background work is under way or waits to be.
+    pub(crate) fn has_work(&self) -> bool {
+        if self.jobs_running() {
+            return true;
+        }
+        let mut running = self.scheduler.running.lock();
+        if self
+            .trees
+            .load()
+            .iter()
+            .any(|tree| !tree.is_dropped() && !tree.pin().immutables.is_empty())
+        {
+            return true;
+        }
+        // Taken and put back: the one way to ask whether the picker would find something.
+        match self.take_compaction(&mut running) {
+            Some(Job::Compact(tree, plan)) => {
+                if let Some(in_flight) = running.in_flight.get_mut(&tree.id) {
+                    in_flight.finish(&plan);
+                }
+                if let Some(count) = running.compactions.get_mut(&tree.id) {
+                    *count -= 1;
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Waits for `done`, doing the work here where there are no threads. Fails with the sticky error, where the disk
+    /// is full, or where the database closes.
+    pub(crate) fn wait_for(&self, what: &str, mut done: impl FnMut() -> bool) -> Result<()> {
+        loop {
+            let seen = self.progress.generation();
+            if done() {
+                return Ok(());
+            }
+            self.check_open()?;
+            self.failure.check()?;
+            if self.background == BackgroundMode::Manual {
+                if !self.run_job()? && !done() {
+                    return Err(Error::new(
+                        ErrorKind::Io,
+                        format!("{what}: no background job is left to wait for"),
+                    ));
+                }
+                continue;
+            }
+            self.space.check(self)?;
+            self.schedule();
+            // A lost wake-up would cost one interval, not a hang.
+            self.progress
+                .wait_beyond(seen, std::time::Duration::from_millis(100));
+        }
+    }
+
+    /// Takes a keyspace's compactions into one's own hands until the guard goes.
+    pub(crate) fn take_over_compaction(&self, tree: &Arc<Tree>) -> Result<ManualCompaction<'_>> {
+        self.wait_for("manual compaction", || {
+            self.scheduler.running.lock().manual.insert(tree.id)
+        })?;
+        let guard = ManualCompaction {
+            core: self,
+            id: tree.id,
+        };
+        self.wait_for("manual compaction", || {
+            self.scheduler
+                .running
+                .lock()
+                .compactions
+                .get(&tree.id)
+                .is_none_or(|count| *count == 0)
+        })?;
+        Ok(guard)
+    }
+
+    /// Runs a plan made by hand.
+    pub(crate) fn run_plan(
+        &self,
+        tree: &Arc<Tree>,
+        make: impl FnOnce(&InFlight) -> Option<Plan>,
+    ) -> Result<bool> {
+        let plan = {
+            let mut running = self.scheduler.running.lock();
+            let in_flight = running.in_flight.entry(tree.id).or_default();
+            in_flight.set_oldest_snapshot(self.snapshots.oldest());
+            let Some(plan) = make(in_flight) else {
+                return Ok(false);
+            };
+            in_flight.start(&plan);
+            *running.compactions.entry(tree.id).or_insert(0) += 1;
+            plan
+        };
+        self.run(Job::Compact(Arc::clone(tree), Box::new(plan)))?;
+        Ok(true)
+    }
+}
+
+/// While it lives, nobody else compacts the keyspace.
+pub(crate) struct ManualCompaction<'c> {
+    core: &'c Core,
+    id: KeyspaceId,
+}
+
+impl Drop for ManualCompaction<'_> {
+    fn drop(&mut self) {
+        self.core.scheduler.running.lock().manual.remove(&self.id);
+        self.core.progress.announce();
+        self.core.schedule();
+    }
+}
+
+/// The threads of an open database.
+#[derive(Default)]
+pub(crate) struct Threads {
+    stop: Option<Sender<()>>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Starts one flush worker, the compaction workers and the reaper.
+    ///
+    /// # Errors
+    /// Where a thread cannot be had; those already started are joined.
+    pub(crate) fn start(core: &Arc<Core>, inboxes: &Inboxes, garbage: &Receiver<Garbage>) -> Result<Threads> {
+        let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+        let mut threads = Threads {
+            stop: Some(stop),
+            handles: Vec::new(),
+        };
+        let workers = core.options.background_threads;
+        for number in 0..workers {
+            let (class, inbox) = if number == 0 {
+                (Class::Flush, inboxes.flush.clone())
+            } else {
+                (Class::Compact, inboxes.compact.clone())
+            };
+            let (core, stopped) = (Arc::clone(core), stopped.clone());
+            let name = if number == 0 {
+                "siltstone-flush".to_owned()
+            } else {
+                format!("siltstone-comp{number}")
+            };
+            threads.spawn(name, move || work(&core, class, &inbox, &stopped))?;
+        }
+        let (core, garbage) = (Arc::clone(core), garbage.clone());
+        threads.spawn("siltstone-reaper".to_owned(), move || {
+            crate::reaper::run(&core, &garbage, &stopped)
+        })?;
+        Ok(threads)
+    }
+
+    fn spawn(&mut self, name: String, body: impl FnOnce() + Send + 'static) -> Result<()> {
+        match std::thread::Builder::new().name(name.clone()).spawn(body) {
+            Ok(handle) => {
+                self.handles.push(handle);
+                Ok(())
+            }
+            Err(error) => {
+                self.join();
+                Err(
+                    Error::new(ErrorKind::Io, format!("could not start the thread {name}"))
+                        .with_source(error),
+                )
+            }
+        }
+    }
+
+    /// Tells the threads to stop and waits for them. Returns whether one of them had panicked.
+    pub(crate) fn join(&mut self) -> bool {
+        self.stop = None;
+        let own = std::thread::current().id();
+        // The last handle of a database can be dropped by its own thread only if a callback holds one; it would
+        // wait for itself.
+        self.handles
+            .drain(..)
+            .filter(|handle| handle.thread().id() != own)
+            .any(|handle| handle.join().is_err())
+    }
+}
+
+fn work(core: &Core, class: Class, inbox: &Receiver<()>, stopped: &Receiver<()>) {
+    loop {
+        crossbeam_channel::select! {
+            recv(inbox) -> token => if token.is_err() { return },
+            recv(stopped) -> _ => return,
+        }
+        while let Some(job) = core.take_job(class) {
+            core.schedule();
+            let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| core.run(job)));
+            match ran {
+                Ok(Ok(())) => {}
+                // With room again, or when a table has gone, the job is taken up anew.
+                Ok(Err(error)) if worth_retrying(&error) => break,
+                Ok(Err(_)) => {}
+                Err(panic) => {
+                    let message = panic
+                        .downcast_ref::<String>()
+                        .map(String::as_str)
+                        .or_else(|| panic.downcast_ref::<&str>().copied())
+                        .unwrap_or("unknown panic");
+                    core.failure.record(
+                        &Error::new(ErrorKind::Io, format!("a background job panicked: {message}"))
+                            .with_advice("this is a bug in Siltstone; reopen the database"),
+                    );
+                    core.progress.announce();
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The manifest file: read at open, appended to and synced at every edit, rewritten when it has grown long.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use siltstone_vfs::{Error, Fs, Removable, Result, WriteFile};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::codec;
+use crate::files::{CURRENT, CURRENT_TMP, manifest_name};
+
+use super::format::{
+    Current, FRAME_BYTES, RecordType, Records, decode_edit, decode_snapshot, encode_current, frame, header,
+};
+use super::state::{Edit, State};
+
+/// A manifest is rewritten when its edits take more than this and more than eight times its snapshot.
+const EDITS_BYTES_MIN: u64 = 1 << 20;
+
+/// The manifest open for edits; the only owner of the durable [`State`].
+pub(crate) struct Manifest {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    state: State,
+    /// The number of the newest file, be it whole or not.
+    number: u64,
+    /// The file that `CURRENT` names.
+    current: Option<PathBuf>,
+    file: Option<Box<dyn WriteFile>>,
+    bytes: u64,
+    snapshot_bytes: u64,
+}
+
+impl Manifest {
+    /// Reads the state that `current` names.
+    ///
+    /// # Errors
+    /// `Corruption` for anything that cannot be the result of a crash.
+    pub(crate) fn read(fs: &dyn Fs, dir: &Path, current: Current) -> Result<State> {
+        let path = dir.join(manifest_name(current.number));
+        let bytes = read_file(fs, &path, u64::MAX)?;
+        let mut records = Records::new(&path, current.number, &bytes)?;
+        let begins_right = usize::try_from(current.snapshot_bytes)
+            .ok()
+            .and_then(|len| bytes.get(..len))
+            .is_some_and(|beginning| xxh3_64(beginning) == current.snapshot_checksum);
+        let mut state = match records.next() {
+            Some((RecordType::Snapshot, payload)) if begins_right => {
+                let snapshot = decode_snapshot(&path, records.offset(), payload)?;
+                State::restore(snapshot).map_err(|error| error.with_path(&path))?
+            }
+            _ => {
+                return Err(Error::corruption(
+                    &path,
+                    records.offset() as u64,
+                    format!(
+                        "the manifest's snapshot is not the {} bytes with checksum {:016x} that CURRENT names",
+                        current.snapshot_bytes, current.snapshot_checksum
+                    ),
+                )
+                .with_advice("restore the manifest from a backup"));
+            }
+        };
+        loop {
+            let offset = records.offset();
+            match records.next() {
+                Some((RecordType::Edit, payload)) => {
+                    let edit = decode_edit(&path, offset, payload)?;
+                    state = state
+                        .apply(&edit)
+                        .map_err(|error| error.with_path(&path).with_offset(offset as u64))?;
+                }
+                Some((RecordType::Synced, _)) => {}
+                Some((RecordType::Snapshot, _)) => {
+                    return Err(Error::corruption(
+                        &path,
+                        offset as u64,
+                        "a second snapshot in a manifest",
+                    ));
+                }
+                None if records.any_valid_later() => {
+                    return Err(Error::corruption(
+                        &path,
+                        offset as u64,
+                        "a manifest record that had been synced is damaged: valid records follow it",
+                    )
+                    .with_advice("restore the manifest from a backup"));
+                }
+                // The one edit that may be torn: nothing rested on it yet.
+                None => {
+                    let _torn_bytes = records.bytes_left();
+                    return Ok(state);
+                }
+            }
+        }
+    }
+
+    /// Writes `state` as a new manifest under `number` and makes it current in place of `old`.
+    pub(crate) fn create(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        number: u64,
+        old: Option<u64>,
+        state: State,
+    ) -> Result<Manifest> {
+        let mut manifest = Manifest {
+            fs,
+            dir: dir.to_owned(),
+            state,
+            number: number.saturating_sub(1),
+            current: old.map(|number| dir.join(manifest_name(number))),
+            file: None,
+            bytes: 0,
+            snapshot_bytes: 0,
+        };
+        manifest.rewrite()?;
+        Ok(manifest)
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Makes `edit` durable, then current.
+    ///
+    /// # Errors
+    /// After a failure the edit may or may not survive a crash; the state in memory is without it, and the next
+    /// call begins with a new file, which settles the question.
+    pub(crate) fn commit(&mut self, edit: &Edit) -> Result<()> {
+        let next = self.state.apply(edit)?;
+        if cfg!(any(debug_assertions, test)) {
+            for keyspace in next.keyspaces.values() {
+                keyspace.version.check()?;
+            }
+        }
+        if self.file.is_none()
+            || self.bytes - self.snapshot_bytes > EDITS_BYTES_MIN.max(self.snapshot_bytes * 8)
+        {
+            self.rewrite()?;
+        }
+        let payload = codec::encode(edit)?;
+        let record = frame(self.number, self.bytes, RecordType::Edit, &payload)?;
+        self.append(&record, true)?;
+        self.state = next;
+        // Not synced and not needed for recovery: it lets a reader tell damage to the edit from a torn tail.
+        let synced = frame(self.number, self.bytes, RecordType::Synced, &[])?;
+        if self.append(&synced, false).is_err() {
+            debug_assert!(self.file.is_none(), "the next commit begins a new file");
+        }
+        Ok(())
+    }
+
+    /// Whether the last failure left it open whether an edit survives; a new file settles it.
+    pub(crate) fn in_doubt(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// Writes the present state as a new file and makes it current.
+    pub(crate) fn rewrite(&mut self) -> Result<()> {
+        self.file = None;
+        // A number is never used twice: a failed attempt may have left its file behind.
+        self.number += 1;
+        let path = self.dir.join(manifest_name(self.number));
+        let mut beginning = header(self.number).to_vec();
+        let payload = codec::encode(&self.state.snapshot())?;
+        beginning.extend(frame(
+            self.number,
+            beginning.len() as u64,
+            RecordType::Snapshot,
+            &payload,
+        )?);
+        let mut file = self.fs.create(&path)?;
+        file.append(&beginning)?;
+        file.sync()?;
+        // The name of the new file must be durable before CURRENT can say it.
+        self.fs.sync_dir(&self.dir)?;
+        self.switch_current(&encode_current(self.number, &beginning))?;
+        self.bytes = beginning.len() as u64;
+        self.snapshot_bytes = self.bytes;
+        self.file = Some(file);
+        if let Some(old) = self.current.replace(path) {
+            // A leftover does no harm: the next open removes it.
+            let _ = self.fs.remove(&Removable::plain(&old)?);
+        }
+        Ok(())
+    }
+
+    fn switch_current(&self, content: &str) -> Result<()> {
+        let tmp = self.dir.join(CURRENT_TMP);
+        if self.fs.exists(&tmp)? {
+            self.fs.remove(&Removable::plain(&tmp)?)?;
+        }
+        let mut file = self.fs.create(&tmp)?;
+        file.append(content.as_bytes())?;
+        file.sync()?;
+        drop(file);
+        self.fs.rename(&tmp, &self.dir.join(CURRENT))?;
+        self.fs.sync_dir(&self.dir)
+    }
+
+    fn append(&mut self, record: &[u8], sync: bool) -> Result<()> {
+        let mut file = self
+            .file
+            .take()
+            .ok_or_else(|| Error::invalid("the manifest has no file to append to"))?;
+        file.append(record)?;
+        if sync {
+            file.sync()?;
+        }
+        self.bytes += record.len() as u64;
+        self.file = Some(file);
+        Ok(())
+    }
+}
+
+const _: () = assert!(FRAME_BYTES == 16);
+
+/// Reads a whole metadata file of at most `max_bytes`.
+pub(super) fn read_file(fs: &dyn Fs, path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
+    let file = fs.open(path)?;
+    let len = file.len()?;
+    if len > max_bytes {
+        return Err(Error::corruption(
+            path,
+            max_bytes,
+            format!("{len} bytes where at most {max_bytes} belong"),
+        ));
+    }
+    let len =
+        usize::try_from(len).map_err(|_| Error::corruption(path, 0, "file too long for this machine"))?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| {
+        Error::corruption(
+            path,
+            0,
+            format!("a metadata file of {len} bytes does not fit into memory"),
+        )
+    })?;
+    bytes.resize(len, 0);
+    let mut filled = 0;
+    while filled < len {
+        match file.read_at(filled as u64, &mut bytes[filled..])? {
+            0 => {
+                return Err(Error::corruption(
+                    path,
+                    filled as u64,
+                    "file ends before its length",
+                ));
+            }
+            count => filled += count,
+        }
+    }
+    Ok(bytes)
+}

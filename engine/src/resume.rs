@@ -1,0 +1,111 @@
+//! Flushing on demand, and taking writes up again after a failure.
+
+use std::sync::Arc;
+
+use siltstone_vfs::Result;
+use siltstone_wal::{Log, LogOptions, SegmentId};
+
+use crate::commit::SealedSegment;
+use crate::core::{Core, closed};
+use crate::tree::Tree;
+
+impl Core {
+    /// Makes the active memtables of `trees` immutable and waits until what was in them is in tables.
+    pub(crate) fn flush_now(&self, trees: &[Arc<Tree>]) -> Result<()> {
+        self.check_open()?;
+        self.failure.check()?;
+        let sealed = self.seal(trees);
+        self.schedule();
+        self.wait_for("flush", || {
+            sealed.iter().all(|(tree, last)| {
+                tree.is_dropped()
+                    || tree
+                        .pin()
+                        .immutables
+                        .iter()
+                        .all(|slot| slot.sealed().is_none_or(|(s, _)| s > *last))
+            })
+        })
+    }
+
+    /// Makes the active memtables immutable, and says up to which seqno.
+    fn seal(&self, trees: &[Arc<Tree>]) -> Vec<(Arc<Tree>, siltstone_sstable::SeqNo)> {
+        let state = self.commit.lock();
+        trees
+            .iter()
+            .map(|tree| {
+                if tree.pin().memtable.first_seqno().is_some() {
+                    tree.rotate(state.last(), state.last_record);
+                }
+                (Arc::clone(tree), state.last())
+            })
+            .collect()
+    }
+
+    /// See [`Db::resume`](crate::Db::resume).
+    pub(crate) fn resume(&self) -> Result<()> {
+        self.check_open()?;
+        if self.failure.cause().is_none() {
+            return Ok(());
+        }
+        // Jobs that met the failure are on their way out; no new ones start while it stands.
+        while self.jobs_running() {
+            let seen = self.progress.generation();
+            if self.jobs_running() {
+                self.progress
+                    .wait_beyond(seen, std::time::Duration::from_millis(10));
+            }
+        }
+        self.manifest.lock().rewrite()?;
+        self.begin_new_log()?;
+        let trees = self.trees.load_full();
+        self.seal(&trees);
+        let mut edits = Vec::new();
+        for tree in trees.iter().filter(|tree| !tree.is_dropped()) {
+            edits.extend(self.flush_to_tables(tree)?);
+        }
+        // One edit for all keyspaces, so that what is durable is a prefix of the commits without the old log.
+        if !edits.is_empty() {
+            self.install(edits)?;
+        }
+        self.failure.clear();
+        self.progress.announce();
+        self.schedule();
+        Ok(())
+    }
+
+    /// Leaves the old log, whose state is unknown, and goes on in a new one.
+    fn begin_new_log(&self) -> Result<()> {
+        let mut state = self.commit.lock();
+        let Some(old) = &state.log else {
+            return Err(closed());
+        };
+        let last_id = self
+            .syncer
+            .load()
+            .live_segments()
+            .iter()
+            .map(|(id, _)| id.0)
+            .max()
+            .unwrap_or(0);
+        // A spare segment may have been made under the next id.
+        let mut id = SegmentId(last_id.max(old.segment().0) + 1);
+        while self.fs.exists(&siltstone_wal::segment_path(&self.dir, id))? {
+            id = SegmentId(id.0 + 1);
+        }
+        let options = LogOptions {
+            segment_size_bytes: self.options.log_segment_bytes,
+            io: self.options.log_io,
+        };
+        let sealed = SealedSegment {
+            id: old.segment(),
+            last: state.last(),
+            bytes: options.segment_size_bytes,
+        };
+        let (log, syncer) = Log::create(Arc::clone(&self.fs), &self.dir, id, old.next_sequence(), options)?;
+        state.sealed.push_back(sealed);
+        state.log = Some(log);
+        self.syncer.store(syncer);
+        Ok(())
+    }
+}

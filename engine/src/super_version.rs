@@ -1,0 +1,182 @@
+//! What a read looks at: one immutable view of a keyspace's memtables and tables.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use siltstone_compaction::{LEVELS, Version};
+use siltstone_sstable::{SeqNo, TableId, TableValue, Tag, key_hash};
+use siltstone_vfs::Result;
+use siltstone_wal::RecordSeq;
+
+use crate::memtable::Memtable;
+use crate::table_handle::TableHandle;
+
+/// A memtable with its place in the commit order.
+pub(crate) struct MemtableSlot {
+    pub(crate) table: Arc<Memtable>,
+    /// The smallest seqno that it may hold; `u64::MAX` while nothing has been committed to it.
+    first: AtomicU64,
+    /// Set when it becomes immutable: the last seqno given out by then, and the last record of the log.
+    sealed: std::sync::OnceLock<(SeqNo, RecordSeq)>,
+}
+
+impl MemtableSlot {
+    pub(crate) fn new() -> Arc<MemtableSlot> {
+        Arc::new(MemtableSlot {
+            table: Arc::new(Memtable::new(2 << 20)),
+            first: AtomicU64::new(u64::MAX),
+            sealed: std::sync::OnceLock::new(),
+        })
+    }
+
+    /// Notes that a batch from `seqno` on goes in. Called under the commit lock, in commit order.
+    #[inline]
+    pub(crate) fn note_commit(&self, seqno: SeqNo) {
+        if self.first.load(Ordering::Relaxed) == u64::MAX {
+            self.first.store(seqno.0, Ordering::Release);
+        }
+    }
+
+    /// The smallest seqno in it, or `None` while it is empty.
+    pub(crate) fn first_seqno(&self) -> Option<SeqNo> {
+        let first = self.first.load(Ordering::Acquire);
+        (first != u64::MAX).then_some(SeqNo(first))
+    }
+
+    /// Makes it immutable.
+    pub(crate) fn seal(&self, last: SeqNo, record: RecordSeq) {
+        let fresh = self.sealed.set((last, record)).is_ok();
+        debug_assert!(fresh, "a memtable is sealed once");
+    }
+
+    /// The last seqno and log record that it can hold; `None` while it is active.
+    pub(crate) fn sealed(&self) -> Option<(SeqNo, RecordSeq)> {
+        self.sealed.get().copied()
+    }
+}
+
+/// The tables of a version, open.
+#[derive(Default)]
+pub(crate) struct TableSet {
+    pub(crate) version: Version,
+    levels: [Arc<[Arc<TableHandle>]>; LEVELS],
+}
+
+impl TableSet {
+    /// The set for `version`, with handles from `old` and from `opened`.
+    ///
+    /// # Panics
+    /// Where a table of the version is in neither: whoever installs a version opens its tables first.
+    pub(crate) fn new(
+        version: Version,
+        old: &TableSet,
+        opened: impl IntoIterator<Item = Arc<TableHandle>>,
+    ) -> Self {
+        let mut handles: HashMap<TableId, Arc<TableHandle>> = old
+            .handles()
+            .map(|handle| (handle.meta().id, Arc::clone(handle)))
+            .collect();
+        handles.extend(opened.into_iter().map(|handle| (handle.meta().id, handle)));
+        let levels = std::array::from_fn(|level| {
+            let open = |meta: &Arc<siltstone_compaction::TableMeta>| {
+                Arc::clone(
+                    handles
+                        .get(&meta.id)
+                        .expect("every table of a version has been opened"),
+                )
+            };
+            version.level(level).iter().map(open).collect()
+        });
+        TableSet { version, levels }
+    }
+
+    pub(crate) fn level(&self, level: usize) -> &Arc<[Arc<TableHandle>]> {
+        &self.levels[level]
+    }
+
+    pub(crate) fn handles(&self) -> impl Iterator<Item = &Arc<TableHandle>> {
+        self.levels.iter().flat_map(|level| level.iter())
+    }
+
+    pub(crate) fn find(&self, id: TableId) -> Option<&Arc<TableHandle>> {
+        self.handles().find(|handle| handle.meta().id == id)
+    }
+}
+
+/// One view. Never changes; replaced as a whole.
+pub(crate) struct SuperVersion {
+    pub(crate) memtable: Arc<MemtableSlot>,
+    /// Memtables that wait for their flush, the newest first.
+    pub(crate) immutables: Vec<Arc<MemtableSlot>>,
+    pub(crate) tables: Arc<TableSet>,
+}
+
+/// A value where it lies.
+pub(crate) enum Found<'v> {
+    Memtable(&'v [u8]),
+    Table(TableValue<'v>),
+}
+
+impl std::ops::Deref for Found<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Found::Memtable(bytes) => bytes,
+            Found::Table(value) => value,
+        }
+    }
+}
+
+impl SuperVersion {
+    /// The value of `key` at `seqno`; `None` where it was never set, or was deleted last.
+    ///
+    /// The newest source that knows the key decides: memtables, then level 0 from the newest table on, then one
+    /// table of each deeper level.
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8], seqno: SeqNo) -> Result<Option<Found<'_>>> {
+        if let Some((tag, value)) = self.memtable.table.get(key, seqno) {
+            return Ok(alive(tag, Found::Memtable(value)));
+        }
+        for immutable in &self.immutables {
+            if let Some((tag, value)) = immutable.table.get(key, seqno) {
+                return Ok(alive(tag, Found::Memtable(value)));
+            }
+        }
+        self.get_from_tables(key, seqno)
+    }
+
+    fn get_from_tables(&self, key: &[u8], seqno: SeqNo) -> Result<Option<Found<'_>>> {
+        let hash = key_hash(key);
+        for handle in self.tables.level(0).iter() {
+            let meta = handle.meta();
+            if *meta.smallest > *key || *meta.largest < *key {
+                continue;
+            }
+            if let Some(entry) = handle.table()?.get(key, hash, seqno)? {
+                return Ok(alive(entry.tag, Found::Table(entry.value)));
+            }
+        }
+        for level in 1..LEVELS {
+            let tables = self.tables.level(level);
+            let Some(handle) = tables.get(tables.partition_point(|table| *table.meta().largest < *key))
+            else {
+                continue;
+            };
+            if *handle.meta().smallest > *key {
+                continue;
+            }
+            if let Some(entry) = handle.table()?.get(key, hash, seqno)? {
+                return Ok(alive(entry.tag, Found::Table(entry.value)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[inline]
+fn alive(tag: Tag, found: Found<'_>) -> Option<Found<'_>> {
+    (!tag.is_tombstone()).then_some(found)
+}

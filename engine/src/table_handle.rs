@@ -1,0 +1,90 @@
+//! A table in use: what a version holds, and what hands the file to the reaper when nothing holds it any more.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::Sender;
+use siltstone_compaction::TableMeta;
+use siltstone_sstable::Table;
+use siltstone_vfs::{Error, Result};
+
+use crate::reaper::Garbage;
+
+/// One live table. Dropping the last handle of an obsolete one sends its mapping to the reaper: no reader ever
+/// unmaps or unlinks.
+pub(crate) struct TableHandle {
+    meta: Arc<TableMeta>,
+    path: PathBuf,
+    /// The reader, or why it could not be opened: then every read of the table's range fails with this, and the
+    /// rest of the database goes on.
+    table: std::result::Result<Arc<Table>, Error>,
+    obsolete: AtomicBool,
+    garbage: Sender<Garbage>,
+}
+
+impl TableHandle {
+    pub(crate) fn new(
+        meta: Arc<TableMeta>,
+        path: PathBuf,
+        table: Result<Arc<Table>>,
+        garbage: Sender<Garbage>,
+    ) -> Arc<TableHandle> {
+        Arc::new(TableHandle {
+            meta,
+            path,
+            table,
+            obsolete: AtomicBool::new(false),
+            garbage,
+        })
+    }
+
+    pub(crate) fn meta(&self) -> &Arc<TableMeta> {
+        &self.meta
+    }
+
+    /// The reader.
+    ///
+    /// # Errors
+    /// The error that opening the table met.
+    #[inline]
+    pub(crate) fn table(&self) -> Result<&Arc<Table>> {
+        self.table.as_ref().map_err(Error::clone)
+    }
+
+    /// The error that opening the table met.
+    pub(crate) fn damage(&self) -> Option<&Error> {
+        self.table.as_ref().err()
+    }
+
+    /// Marks the table as dropped from the durable state: its file goes when its last pin does.
+    ///
+    /// REQUIRES: the manifest edit that removes it is synced.
+    pub(crate) fn retire(&self) {
+        self.obsolete.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for TableHandle {
+    fn drop(&mut self) {
+        if !self.obsolete.load(Ordering::Acquire) {
+            return;
+        }
+        let garbage = match &self.table {
+            Ok(table) => Garbage::Table(Arc::clone(table)),
+            Err(_) => Garbage::Orphan(self.path.clone()),
+        };
+        // With the reaper gone the database is closed; the next open removes the file.
+        let _ = self.garbage.send(garbage);
+    }
+}
+
+impl fmt::Debug for TableHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TableHandle")
+            .field("meta", &self.meta)
+            .field("damage", &self.damage())
+            .finish()
+    }
+}

@@ -1,0 +1,160 @@
+//! Turns a stream of entries into finished, open tables of one level.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use siltstone_compaction::{CompactionStream, OutputSplitter, TableMeta};
+use siltstone_sstable::{InternalIterator, TableBuilder, TableId, TableSummary};
+use siltstone_vfs::{Error, ErrorKind, Result};
+
+use crate::core::{Core, closed};
+use crate::table_handle::TableHandle;
+use crate::tree::Tree;
+
+/// Entries between two looks at whether the database is closing.
+const ENTRIES_BETWEEN_CHECKS: u32 = 512;
+
+/// What a job wrote.
+pub(crate) struct Output {
+    /// Added tables, open, in key order.
+    pub(crate) tables: Vec<Arc<TableHandle>>,
+    pub(crate) bytes: u64,
+}
+
+/// Writes all of `stream` into tables for `level` of `tree`: synced, named durably, and open.
+///
+/// # Errors
+/// What it wrote is removed again. `Closed` where the database is closing.
+pub(crate) fn write_tables<I: InternalIterator>(
+    core: &Core,
+    tree: &Tree,
+    level: usize,
+    mut stream: CompactionStream<I>,
+    mut splitter: OutputSplitter,
+) -> Result<Output> {
+    let mut writer = Writer {
+        core,
+        tree,
+        level,
+        started: Vec::new(),
+        finished: Vec::new(),
+        current: None,
+    };
+    let outcome = writer
+        .fill(&mut stream, &mut splitter)
+        .and_then(|()| writer.open());
+    outcome.inspect_err(|_| {
+        let Writer { started, current, .. } = writer;
+        drop(current);
+        core.abandon(started);
+    })
+}
+
+struct Writer<'c> {
+    core: &'c Core,
+    tree: &'c Tree,
+    level: usize,
+    /// Every file that has been created.
+    started: Vec<PathBuf>,
+    finished: Vec<(TableId, TableSummary)>,
+    current: Option<(TableId, TableBuilder)>,
+}
+
+impl Writer<'_> {
+    fn fill<I: InternalIterator>(
+        &mut self,
+        stream: &mut CompactionStream<I>,
+        splitter: &mut OutputSplitter,
+    ) -> Result<()> {
+        let mut until_check = ENTRIES_BETWEEN_CHECKS;
+        while let Some((key, value)) = stream.next()? {
+            until_check -= 1;
+            if until_check == 0 {
+                until_check = ENTRIES_BETWEEN_CHECKS;
+                if self.core.closing() {
+                    return Err(closed());
+                }
+            }
+            let size_bytes = self
+                .current
+                .as_ref()
+                .map_or(0, |(_, builder)| builder.size_bytes());
+            // The splitter sees every entry; without a table there is nothing to cut.
+            if splitter.should_cut_before(key.user_key, size_bytes) {
+                self.finish_current()?;
+            }
+            let (_, builder) = match &mut self.current {
+                Some(current) => current,
+                none => none.insert(start(self.core, self.tree, self.level, &mut self.started)?),
+            };
+            builder.add(key, value)?;
+        }
+        self.finish_current()
+    }
+
+    fn finish_current(&mut self) -> Result<()> {
+        if let Some((id, builder)) = self.current.take() {
+            self.finished.push((id, builder.finish()?));
+        }
+        Ok(())
+    }
+
+    /// Makes the names durable and opens what was written.
+    fn open(&mut self) -> Result<Output> {
+        if !self.finished.is_empty() {
+            self.core.fs.sync_dir(&self.core.dir)?;
+        }
+        let bytes = self.finished.iter().map(|(_, summary)| summary.size_bytes).sum();
+        let tables = self
+            .finished
+            .drain(..)
+            .map(|(id, summary)| {
+                // What we wrote ourselves must open: anything else is an error of the job, not of a later read.
+                let table = self.core.open_table(id)?;
+                let meta = Arc::new(meta_of(id, summary));
+                let garbage = self.core.garbage.clone();
+                Ok(TableHandle::new(
+                    meta,
+                    self.core.table_path(id),
+                    Ok(table),
+                    garbage,
+                ))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Output { tables, bytes })
+    }
+}
+
+fn start(
+    core: &Core,
+    tree: &Tree,
+    level: usize,
+    started: &mut Vec<PathBuf>,
+) -> Result<(TableId, TableBuilder)> {
+    let id = core.new_table_id();
+    let path = core.table_path(id);
+    let file = core.fs.create(&path)?;
+    started.push(path.clone());
+    Ok((
+        id,
+        TableBuilder::new(file, &path, tree.options.load().table_options(level)),
+    ))
+}
+
+pub(crate) fn meta_of(id: TableId, summary: TableSummary) -> TableMeta {
+    TableMeta {
+        id,
+        size_bytes: summary.size_bytes,
+        entries: summary.entries,
+        tombstones: summary.tombstones,
+        smallest: summary.smallest_key.into_boxed_slice(),
+        largest: summary.largest_key.into_boxed_slice(),
+        seqno_min: summary.seqno_min,
+        seqno_max: summary.seqno_max,
+    }
+}
+
+/// The failure of a job that has to be told to writers, or `None` where the job was only interrupted.
+pub(crate) fn is_interruption(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Closed | ErrorKind::NotFound)
+}

@@ -1,0 +1,434 @@
+//! A data block's content, in place: header, fingerprints, slots, shared prefix, entries.
+//!
+//! Nothing here trusts the bytes: [`BlockHeader::parse`] checks that every array lies inside the content, and what
+//! an entry says is checked as it is decoded.
+
+mod builder;
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::ops::Range;
+
+use siltstone_vfs::{Error, ErrorKind};
+
+use crate::format::{
+    BLOCK_FINGERPRINTS, BLOCK_HEADER_BYTES, BLOCK_UNIFORM, BLOCK_WIDE, FINGERPRINTS_MAX, u16_at, u32_at,
+    u64_at,
+};
+use crate::{InternalKey, SeqNo, Tag, ValueKind, varint};
+
+pub(crate) use builder::{BlockBuilder, encode_lone_head, lone_content_len};
+
+/// Why a block cannot be read. Small and without allocation; the table adds file and offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BlockDamage {
+    /// The header contradicts itself or the block's length.
+    Header,
+    /// A flag that this version does not know.
+    Flags(u8),
+    /// An entry lies outside the block.
+    Entry(usize),
+    /// An entry has a tag that cannot be.
+    Tag(usize, u64),
+}
+
+impl BlockDamage {
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            BlockDamage::Flags(flags) => crate::options::unknown("data block with flags", flags),
+            BlockDamage::Tag(_, packed) => match ValueKind::from_number(kind_of(packed)) {
+                Err(error) => error.context(&self.to_string()),
+                Ok(_) => Error::new(ErrorKind::Corruption, self.to_string()),
+            },
+            _ => Error::new(ErrorKind::Corruption, self.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for BlockDamage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BlockDamage::Header => write!(f, "data block has a header that does not fit its length"),
+            BlockDamage::Flags(flags) => write!(f, "data block has unknown flags {flags:#04x}"),
+            BlockDamage::Entry(entry) => write!(f, "entry {entry} of the data block lies outside of it"),
+            BlockDamage::Tag(entry, packed) => {
+                write!(f, "entry {entry} of the data block has tag {packed:#x}")
+            }
+        }
+    }
+}
+
+/// Bits of a packed tag that hold the kind: `seqno << 3 | kind`. Kind 0 is left for kinds past 7.
+const KIND_BITS: u32 = 3;
+const KIND_MASK: u64 = (1 << KIND_BITS) - 1;
+
+/// A tag as it is stored.
+pub(crate) fn pack_tag(tag: Tag) -> u64 {
+    let kind = tag.kind() as u8;
+    debug_assert!(u64::from(kind) <= KIND_MASK, "kinds past 7 need the escape");
+    (tag.seqno().0 << KIND_BITS) | u64::from(kind)
+}
+
+fn kind_of(packed: u64) -> u8 {
+    (packed & KIND_MASK).to_le_bytes()[0]
+}
+
+/// Undoes [`pack_tag`]; `None` where no tag is packed like this.
+#[inline]
+fn unpack_tag(packed: u64) -> Option<Tag> {
+    let seqno = packed >> KIND_BITS;
+    let kind = packed & KIND_MASK;
+    if seqno > SeqNo::MAX.0 {
+        return None;
+    }
+    // The two kinds there are, without the detour over an error.
+    if kind == ValueKind::Put as u64 || kind == ValueKind::Delete as u64 {
+        let kind = if kind == ValueKind::Put as u64 {
+            ValueKind::Put
+        } else {
+            ValueKind::Delete
+        };
+        return Some(Tag::new(SeqNo(seqno), kind));
+    }
+    None
+}
+
+/// The byte of a key's hash that blocks keep. Blocked filters choose their line by the hash's high bits, so this takes
+/// the low ones.
+#[inline]
+pub(crate) fn fingerprint(hash: u64) -> u8 {
+    hash.to_le_bytes()[0]
+}
+
+/// Where the parts of a block lie, as positions in its content.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockHeader {
+    count: usize,
+    fingerprints: bool,
+    prefix_start: usize,
+    prefix_len: usize,
+    shape: Shape,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    /// Key records (tag, suffix) at `keys`, values at `values`, each of one length.
+    Uniform {
+        tag_width: usize,
+        suffix_len: usize,
+        value_len: usize,
+        keys: usize,
+        values: usize,
+    },
+    /// Slots with the position of each entry.
+    Slotted { slots: usize, wide: bool },
+}
+
+/// One decoded entry: positions in the block's content.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawEntry {
+    pub(crate) tag: Tag,
+    pub(crate) suffix_start: usize,
+    pub(crate) suffix_end: usize,
+    pub(crate) value_start: usize,
+    pub(crate) value_end: usize,
+}
+
+impl RawEntry {
+    pub(crate) fn suffix(&self) -> Range<usize> {
+        self.suffix_start..self.suffix_end
+    }
+
+    pub(crate) fn value(&self) -> Range<usize> {
+        self.value_start..self.value_end
+    }
+}
+
+impl BlockHeader {
+    /// Reads the header and checks that everything it describes lies inside `content`.
+    #[inline]
+    pub(crate) fn parse(content: &[u8]) -> Result<BlockHeader, BlockDamage> {
+        let head = content
+            .first_chunk::<BLOCK_HEADER_BYTES>()
+            .ok_or(BlockDamage::Header)?;
+        let word = |at| u32_at(head, at).unwrap_or_default() as usize;
+        let (count, suffix_len, value_len) = (word(0), word(8), word(12));
+        let prefix_len = usize::from(u16_at(head, 4).unwrap_or_default());
+        let (flags, tag_width) = (head[6], usize::from(head[7]));
+        let limit = content.len();
+        if flags & !(BLOCK_WIDE | BLOCK_UNIFORM | BLOCK_FINGERPRINTS) != 0 {
+            return Err(BlockDamage::Flags(flags));
+        }
+        let fingerprints = flags & BLOCK_FINGERPRINTS != 0;
+        // With every factor at most the content's length, below 2^32, no product here overflows.
+        if count == 0
+            || count.max(suffix_len).max(value_len) > limit
+            || limit > u32::MAX as usize
+            || (fingerprints && count > FINGERPRINTS_MAX)
+        {
+            return Err(BlockDamage::Header);
+        }
+        let mut at = BLOCK_HEADER_BYTES + if fingerprints { count } else { 0 };
+        let prefix_start;
+        let shape = if flags & BLOCK_UNIFORM != 0 {
+            if !(1..=8).contains(&tag_width) || flags & BLOCK_WIDE != 0 {
+                return Err(BlockDamage::Header);
+            }
+            prefix_start = at;
+            let keys = at + prefix_len;
+            let values = keys + count * (tag_width + suffix_len);
+            at = values + count * value_len;
+            Shape::Uniform {
+                tag_width,
+                suffix_len,
+                value_len,
+                keys,
+                values,
+            }
+        } else {
+            if tag_width != 0 || suffix_len != 0 || value_len != 0 {
+                return Err(BlockDamage::Header);
+            }
+            let wide = flags & BLOCK_WIDE != 0;
+            let slots = at;
+            prefix_start = slots + count * if wide { 4 } else { 2 };
+            at = prefix_start + prefix_len;
+            Shape::Slotted { slots, wide }
+        };
+        if at > limit {
+            return Err(BlockDamage::Header);
+        }
+        Ok(BlockHeader {
+            count,
+            fingerprints,
+            prefix_start,
+            prefix_len,
+            shape,
+        })
+    }
+
+    /// The number of entries, at least one.
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Where the prefix that all keys share lies.
+    #[inline]
+    pub(crate) fn prefix(&self) -> Range<usize> {
+        self.prefix_start..self.prefix_start + self.prefix_len
+    }
+
+    /// The stored hash byte of each key.
+    pub(crate) fn fingerprints(&self) -> Option<Range<usize>> {
+        self.fingerprints
+            .then_some(BLOCK_HEADER_BYTES..BLOCK_HEADER_BYTES + self.count)
+    }
+
+    /// Where the first entry lies.
+    pub(crate) fn entries_start(&self) -> usize {
+        self.prefix_start + self.prefix_len
+    }
+
+    /// Whether key records and values lie apart, each of one length.
+    pub(crate) fn uniform_end(&self) -> Option<usize> {
+        match self.shape {
+            Shape::Uniform {
+                values, value_len, ..
+            } => Some(values + self.count * value_len),
+            Shape::Slotted { .. } => None,
+        }
+    }
+
+    /// Where entry `index` of a slotted block starts.
+    pub(crate) fn slot(&self, content: &[u8], index: usize) -> Option<usize> {
+        match self.shape {
+            Shape::Slotted { slots, wide: false } => u16_at(content, slots + 2 * index).map(usize::from),
+            Shape::Slotted { slots, wide: true } => {
+                u32_at(content, slots + 4 * index).map(|slot| slot as usize)
+            }
+            Shape::Uniform { .. } => None,
+        }
+    }
+
+    /// Decodes entry `index`, which must be below `count`.
+    #[inline]
+    pub(crate) fn entry(&self, content: &[u8], index: usize) -> Result<RawEntry, BlockDamage> {
+        debug_assert!(index < self.count, "entry index below the count");
+        match self.shape {
+            Shape::Uniform {
+                tag_width,
+                suffix_len,
+                value_len,
+                keys,
+                values,
+            } => {
+                let record = keys + index * (tag_width + suffix_len);
+                let packed = fixed(content, record, tag_width).ok_or(BlockDamage::Entry(index))?;
+                let tag = unpack_tag(packed).ok_or(BlockDamage::Tag(index, packed))?;
+                let suffix_start = record + tag_width;
+                let value_start = values + index * value_len;
+                Ok(RawEntry {
+                    tag,
+                    suffix_start,
+                    suffix_end: suffix_start + suffix_len,
+                    value_start,
+                    value_end: value_start + value_len,
+                })
+            }
+            Shape::Slotted { .. } => self.slotted_entry(content, index),
+        }
+    }
+
+    #[inline]
+    fn slotted_entry(&self, content: &[u8], index: usize) -> Result<RawEntry, BlockDamage> {
+        let outside = BlockDamage::Entry(index);
+        let start = self.slot(content, index).ok_or(outside)?;
+        let (suffix_len, at) = varint::get(content, start).ok_or(outside)?;
+        let (value_len, at) = varint::get(content, at).ok_or(outside)?;
+        let (packed, suffix_start) = varint::get(content, at).ok_or(outside)?;
+        let tag = unpack_tag(packed).ok_or(BlockDamage::Tag(index, packed))?;
+        let limit = content.len() as u64;
+        if suffix_len > limit || value_len > limit {
+            return Err(outside);
+        }
+        let suffix_end = suffix_start + crate::format::index(suffix_len);
+        let value_end = suffix_end + crate::format::index(value_len);
+        if value_end > content.len() {
+            return Err(outside);
+        }
+        Ok(RawEntry {
+            tag,
+            suffix_start,
+            suffix_end,
+            value_start: suffix_end,
+            value_end,
+        })
+    }
+
+    /// The first entry at or after `target`, or `count`.
+    pub(crate) fn lower_bound(&self, content: &[u8], target: InternalKey<'_>) -> Result<usize, BlockDamage> {
+        let prefix = &content[self.prefix()];
+        let rest = match strip(prefix, target.user_key) {
+            Ok(rest) => rest,
+            Err(Ordering::Less) => return Ok(0),
+            Err(_) => return Ok(self.count),
+        };
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let entry = self.entry(content, middle)?;
+            // Tags run downwards.
+            let order = content[entry.suffix()]
+                .cmp(rest)
+                .then_with(|| target.tag.cmp(&entry.tag));
+            if order == Ordering::Less {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    /// The newest entry of `user_key` with a seqno up to `seqno`.
+    #[inline]
+    pub(crate) fn find(
+        &self,
+        content: &[u8],
+        user_key: &[u8],
+        hash: u64,
+        seqno: SeqNo,
+    ) -> Result<Option<RawEntry>, BlockDamage> {
+        let Ok(rest) = strip(&content[self.prefix()], user_key) else {
+            return Ok(None);
+        };
+        if let Some(range) = self.fingerprints() {
+            return self.find_by_fingerprint(content, &content[range], rest, hash, seqno);
+        }
+        let index = self.lower_bound(content, InternalKey::new(user_key, Tag::seek_at(seqno)))?;
+        if index == self.count {
+            return Ok(None);
+        }
+        let entry = self.entry(content, index)?;
+        Ok((&content[entry.suffix()] == rest).then_some(entry))
+    }
+
+    /// Entries with the same key have the same fingerprint and come newest first, so the first match is the answer.
+    #[inline]
+    fn find_by_fingerprint(
+        &self,
+        content: &[u8],
+        fingerprints: &[u8],
+        rest: &[u8],
+        hash: u64,
+        seqno: SeqNo,
+    ) -> Result<Option<RawEntry>, BlockDamage> {
+        const LOW: u64 = 0x0101_0101_0101_0101;
+        const HIGH: u64 = 0x8080_8080_8080_8080;
+        let wanted = fingerprint(hash);
+        let pattern = u64::from(wanted) * LOW;
+        let (chunks, tail) = fingerprints.as_chunks::<8>();
+        for (number, chunk) in chunks.iter().enumerate() {
+            // The classic test for a zero byte. A byte above a true match may be flagged wrongly; the entry's key is
+            // compared in any case.
+            let difference = u64::from_le_bytes(*chunk) ^ pattern;
+            let mut hits = difference.wrapping_sub(LOW) & !difference & HIGH;
+            while hits != 0 {
+                let index = number * 8 + hits.trailing_zeros() as usize / 8;
+                if let Some(entry) = self.visible(content, index, rest, seqno)? {
+                    return Ok(Some(entry));
+                }
+                hits &= hits - 1;
+            }
+        }
+        for (number, &byte) in tail.iter().enumerate() {
+            if byte == wanted
+                && let Some(entry) = self.visible(content, chunks.len() * 8 + number, rest, seqno)?
+            {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    #[inline]
+    fn visible(
+        &self,
+        content: &[u8],
+        index: usize,
+        rest: &[u8],
+        seqno: SeqNo,
+    ) -> Result<Option<RawEntry>, BlockDamage> {
+        let entry = self.entry(content, index)?;
+        Ok((&content[entry.suffix()] == rest && entry.tag.seqno() <= seqno).then_some(entry))
+    }
+}
+
+/// `key` without `prefix`; where it does not start with it, on which side of all keys with that prefix it lies.
+#[inline]
+pub(crate) fn strip<'k>(prefix: &[u8], key: &'k [u8]) -> Result<&'k [u8], Ordering> {
+    if let Some(rest) = key.strip_prefix(prefix) {
+        return Ok(rest);
+    }
+    // A key that is shorter than the prefix and agrees with it sorts before.
+    Err(key.cmp(prefix))
+}
+
+/// A little-endian number of 1 to 8 bytes.
+#[inline]
+fn fixed(content: &[u8], at: usize, width: usize) -> Option<u64> {
+    if let Some(word) = u64_at(content, at) {
+        return Some(word & (u64::MAX >> (64 - 8 * width)));
+    }
+    let bytes = content.get(at..at + width)?;
+    Some(
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |value, &byte| (value << 8) | u64::from(byte)),
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,397 @@
+//! The block index: fixed-width arrays, searched where they lie.
+
+use std::cmp::Ordering;
+
+use siltstone_vfs::{Error, Mapping, Result};
+
+use crate::block::strip;
+use crate::format::{INDEX_HEADER_BYTES, array, index, u32_at, u32_len, u64_at};
+use crate::table::SectionBytes;
+
+/// The first eight bytes after the common prefix as a number that orders as they do.
+#[inline]
+pub(crate) fn head(rest: &[u8]) -> u64 {
+    if let Some(first) = rest.first_chunk::<8>() {
+        return u64::from_be_bytes(*first);
+    }
+    let mut padded = [0; 8];
+    padded[..rest.len()].copy_from_slice(rest);
+    u64::from_be_bytes(padded)
+}
+
+/// A shortest key that is at least `last`, and below `next` where there is one.
+pub(crate) fn separator<'a>(last: &'a [u8], next: Option<&'a [u8]>, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+    let Some(next) = next else { return last };
+    let shared = last.iter().zip(next).take_while(|(a, b)| a == b).count();
+    if shared == last.len() {
+        return last;
+    }
+    if next.len() > shared + 1 {
+        return &next[..=shared];
+    }
+    // `next` ends with the byte that differs: shorten `last` by raising one of its bytes instead.
+    let raised = if last[shared] + 1 < next[shared] {
+        Some(shared)
+    } else {
+        (shared + 1..last.len()).find(|&at| last[at] != 0xff)
+    };
+    match raised {
+        Some(at) if at + 1 < last.len() => {
+            scratch.clear();
+            scratch.extend_from_slice(&last[..=at]);
+            scratch[at] += 1;
+            scratch
+        }
+        _ => last,
+    }
+}
+
+/// Collects separators and block offsets while a table is written.
+#[derive(Debug, Default)]
+pub(crate) struct IndexBuilder {
+    separators: Vec<u8>,
+    /// Where each separator ends.
+    ends: Vec<usize>,
+    /// Where each block starts.
+    offsets: Vec<u64>,
+}
+
+impl IndexBuilder {
+    /// A block starts at `offset`.
+    pub(crate) fn push_offset(&mut self, offset: u64) {
+        self.offsets.push(offset);
+    }
+
+    /// The separator behind the oldest block that has none yet.
+    pub(crate) fn push_separator(&mut self, separator: &[u8]) {
+        self.separators.extend_from_slice(separator);
+        self.ends.push(self.separators.len());
+    }
+
+    pub(crate) fn blocks(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// About how long the section becomes.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        (INDEX_HEADER_BYTES + self.offsets.len() * 20 + self.separators.len()) as u64
+    }
+
+    fn separator(&self, at: usize) -> &[u8] {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        &self.separators[start..self.ends[at]]
+    }
+
+    /// The section's bytes; `data_end` is where the last block ends.
+    pub(crate) fn finish(mut self, data_end: u64) -> Result<Vec<u8>> {
+        let count = self.blocks();
+        debug_assert_eq!(count, self.ends.len(), "every block has a separator");
+        self.offsets.push(data_end);
+        let prefix_len = match count {
+            0 => 0,
+            _ => self
+                .separator(0)
+                .iter()
+                .zip(self.separator(count - 1))
+                .take_while(|(a, b)| a == b)
+                .count(),
+        };
+        let suffix_bytes = self.separators.len() - count * prefix_len;
+        let too_long = || Error::invalid("table's index is longer than 4 GiB: split the table");
+        u32::try_from(suffix_bytes).map_err(|_| too_long())?;
+        u32::try_from(count).map_err(|_| too_long())?;
+
+        let mut out = Vec::with_capacity(INDEX_HEADER_BYTES + count * 20 + 12 + prefix_len + suffix_bytes);
+        out.extend_from_slice(&u32_len(count).to_le_bytes());
+        out.extend_from_slice(&u32_len(prefix_len).to_le_bytes());
+        out.extend_from_slice(&u32_len(suffix_bytes).to_le_bytes());
+        out.resize(INDEX_HEADER_BYTES, 0);
+        for at in 0..count {
+            out.extend_from_slice(&head(&self.separator(at)[prefix_len..]).to_le_bytes());
+        }
+        for offset in &self.offsets {
+            out.extend_from_slice(&offset.to_le_bytes());
+        }
+        let mut start = 0;
+        out.extend_from_slice(&0u32.to_le_bytes());
+        for at in 0..count {
+            start += self.separator(at).len() - prefix_len;
+            out.extend_from_slice(&u32_len(start).to_le_bytes());
+        }
+        out.extend_from_slice(&self.separators[..prefix_len]);
+        for at in 0..count {
+            out.extend_from_slice(&self.separator(at)[prefix_len..]);
+        }
+        Ok(out)
+    }
+}
+
+/// An index whose arrays have been checked: the positions below are those of the section's parts.
+#[derive(Debug)]
+pub(crate) struct Index {
+    bytes: SectionBytes,
+    count: usize,
+    prefix: Box<[u8]>,
+    offsets: usize,
+    separator_offsets: usize,
+    separators: usize,
+}
+
+impl Index {
+    /// Checks lengths, and that blocks, heads and separators follow each other in order. Does not touch the data.
+    pub(crate) fn open(bytes: SectionBytes, mapping: &Mapping, section_offset: u64) -> Result<Index> {
+        let path = mapping.path();
+        let view = bytes.get(mapping);
+        let damaged = |at: usize, what: String| Error::corruption(path, section_offset + at as u64, what);
+        let word = |at| u32_at(view, at).map(|word| word as usize);
+        let (Some(count), Some(prefix_len), Some(suffix_bytes)) = (word(0), word(4), word(8)) else {
+            return Err(damaged(0, format!("index has {} bytes only", view.len())));
+        };
+        if array::<20>(view, 12) != Some([0; 20]) {
+            return Err(damaged(
+                12,
+                "index header has reserved bytes that are not zero".into(),
+            ));
+        }
+        // Each factor is below 2^32: nothing here overflows.
+        let offsets = INDEX_HEADER_BYTES + 8 * count;
+        let separator_offsets = offsets + 8 * (count + 1);
+        let prefix_start = separator_offsets + 4 * (count + 1);
+        let separators = prefix_start + prefix_len;
+        if count == 0 || separators + suffix_bytes != view.len() {
+            let what = format!(
+                "index of {count} blocks has {} bytes, expected {}",
+                view.len(),
+                separators + suffix_bytes
+            );
+            return Err(damaged(0, what));
+        }
+        let prefix = view[prefix_start..separators].into();
+        check_ascending(&view[INDEX_HEADER_BYTES..offsets], u64::from_le_bytes, false).map_err(|at| {
+            damaged(
+                INDEX_HEADER_BYTES + 8 * at,
+                format!("index head {at} is out of order"),
+            )
+        })?;
+        check_ascending(&view[offsets..separator_offsets], u64::from_le_bytes, true)
+            .map_err(|at| damaged(offsets + 8 * at, format!("offset of block {at} is out of order")))?;
+        check_ascending(&view[separator_offsets..prefix_start], u32::from_le_bytes, false).map_err(|at| {
+            damaged(
+                separator_offsets + 4 * at,
+                format!("index separator {at} is out of order"),
+            )
+        })?;
+        let this = Index {
+            count,
+            prefix,
+            offsets,
+            separator_offsets,
+            separators,
+            bytes,
+        };
+        let view = this.bytes.get(mapping);
+        if this.block_range(view, 0).0 != 0 || this.separator_range(view, 0).0 != separators {
+            return Err(damaged(
+                offsets,
+                "first block of the index does not start at 0".into(),
+            ));
+        }
+        if this.separator_range(view, count - 1).1 != view.len() {
+            return Err(damaged(
+                separator_offsets,
+                "index separators do not end with the section".into(),
+            ));
+        }
+        Ok(this)
+    }
+
+    #[inline]
+    pub(crate) fn view<'m>(&'m self, mapping: &'m Mapping) -> &'m [u8] {
+        self.bytes.get(mapping)
+    }
+
+    /// The number of blocks, at least one.
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Where block `block` starts and ends in the file, its trailer included.
+    #[inline]
+    pub(crate) fn block_range(&self, view: &[u8], block: usize) -> (u64, u64) {
+        let at = self.offsets + 8 * block;
+        match array::<16>(view, at) {
+            Some(pair) => (u64_at(&pair, 0).unwrap_or(0), u64_at(&pair, 8).unwrap_or(0)),
+            None => (0, 0),
+        }
+    }
+
+    fn separator_range(&self, view: &[u8], block: usize) -> (usize, usize) {
+        let at = self.separator_offsets + 4 * block;
+        let word = |at| u32_at(view, at).unwrap_or(0) as usize;
+        (self.separators + word(at), self.separators + word(at + 4))
+    }
+
+    /// What follows the common prefix in block `block`'s separator.
+    fn separator_rest<'v>(&self, view: &'v [u8], block: usize) -> &'v [u8] {
+        let (start, end) = self.separator_range(view, block);
+        view.get(start..end).unwrap_or_default()
+    }
+
+    /// Block `block`'s separator.
+    pub(crate) fn separator(&self, view: &[u8], block: usize) -> Vec<u8> {
+        [&self.prefix, self.separator_rest(view, block)].concat()
+    }
+
+    /// Whether block `block`'s separator is `key`: entries of that key may go on in the next block.
+    #[inline]
+    pub(crate) fn separator_is(&self, view: &[u8], block: usize, key: &[u8]) -> bool {
+        strip(&self.prefix, key) == Ok(self.separator_rest(view, block))
+    }
+
+    /// The first block whose separator is at least `key`; `count` where there is none.
+    #[inline]
+    pub(crate) fn find(&self, view: &[u8], key: &[u8]) -> usize {
+        let rest = match strip(&self.prefix, key) {
+            Ok(rest) => rest,
+            Err(Ordering::Less) => return 0,
+            Err(_) => return self.count,
+        };
+        let wanted = head(rest);
+        let heads = view
+            .get(INDEX_HEADER_BYTES..self.offsets)
+            .unwrap_or_default()
+            .as_chunks::<8>()
+            .0;
+        let low = lower_bound(heads, wanted);
+        if heads
+            .get(low)
+            .is_none_or(|head| u64::from_le_bytes(*head) != wanted)
+        {
+            return low;
+        }
+        self.find_among_equal_heads(view, heads, low, wanted, rest)
+    }
+
+    fn find_among_equal_heads(
+        &self,
+        view: &[u8],
+        heads: &[[u8; 8]],
+        low: usize,
+        wanted: u64,
+        rest: &[u8],
+    ) -> usize {
+        let high = match wanted.checked_add(1) {
+            Some(after) => low + lower_bound(&heads[low..], after),
+            None => self.count,
+        };
+        let (mut low, mut high) = (low, high);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.separator_rest(view, middle) < rest {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// Whether heads agree with separators and separators ascend: what `open` leaves out.
+    pub(crate) fn check_separators(&self, view: &[u8]) -> std::result::Result<(), String> {
+        for block in 0..self.count {
+            let rest = self.separator_rest(view, block);
+            if u64_at(view, INDEX_HEADER_BYTES + 8 * block) != Some(head(rest)) {
+                return Err(format!("index head {block} is not that of its separator"));
+            }
+            if block > 0 && self.separator_rest(view, block - 1) > rest {
+                return Err(format!("index separator {block} is out of order"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first position whose number is at least `wanted`, without a branch that depends on the data.
+#[inline]
+fn lower_bound(heads: &[[u8; 8]], wanted: u64) -> usize {
+    let (mut base, mut size) = (0, heads.len());
+    if size == 0 {
+        return 0;
+    }
+    while size > 1 {
+        let half = size / 2;
+        let below = u64::from_le_bytes(heads[base + half - 1]) < wanted;
+        base = std::hint::select_unpredictable(below, base + half, base);
+        size -= half;
+    }
+    base + usize::from(u64::from_le_bytes(heads[base]) < wanted)
+}
+
+/// Checks that an array of numbers ascends; else the position of the first that does not.
+fn check_ascending<const N: usize, T: PartialOrd>(
+    bytes: &[u8],
+    decode: impl Fn([u8; N]) -> T,
+    strictly: bool,
+) -> std::result::Result<(), usize> {
+    let numbers = bytes.as_chunks::<N>().0;
+    for (at, pair) in numbers.windows(2).enumerate() {
+        let (a, b) = (decode(pair[0]), decode(pair[1]));
+        if !(a < b || (!strictly && a == b)) {
+            return Err(at + 1);
+        }
+    }
+    Ok(())
+}
+
+/// The part of the file between two block offsets.
+pub(crate) fn block_span(range: (u64, u64)) -> std::ops::Range<usize> {
+    index(range.0)..index(range.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn separated(last: &[u8], next: &[u8]) -> Vec<u8> {
+        separator(last, Some(next), &mut Vec::new()).to_vec()
+    }
+
+    #[test]
+    fn separators_are_short() {
+        assert_eq!(separated(b"abcdef", b"abzz"), b"abz");
+        assert_eq!(separated(b"abcdef", b"abz"), b"abd");
+        assert_eq!(separated(b"abcdef", b"abd"), b"abce");
+        assert_eq!(separated(b"ab\xff\xff", b"ac"), b"ab\xff\xff");
+        assert_eq!(separated(b"ab", b"abc"), b"ab");
+        assert_eq!(separated(b"same", b"same"), b"same");
+        assert_eq!(separated(b"", b"a"), b"");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 16 } else { 4096 }))]
+        #[test]
+        fn a_separator_lies_between_its_neighbours(
+            a in prop::collection::vec(prop_oneof![Just(0u8), Just(1), Just(254), Just(255)], 0..6),
+            b in prop::collection::vec(prop_oneof![Just(0u8), Just(1), Just(254), Just(255)], 0..6),
+        ) {
+            let (last, next) = if a <= b { (a, b) } else { (b, a) };
+            let found = separated(&last, &next);
+            prop_assert!(found.len() <= last.len());
+            prop_assert!(last <= found);
+            prop_assert!(last == next || found < next);
+        }
+    }
+
+    #[test]
+    fn the_branchless_search_agrees_with_partition_point() {
+        for count in 0..40u64 {
+            let heads: Vec<_> = (0..count).map(|n| (n / 3 * 2).to_le_bytes()).collect();
+            for wanted in 0..30 {
+                let expected = heads.partition_point(|head| u64::from_le_bytes(*head) < wanted);
+                assert_eq!(lower_bound(&heads, wanted), expected, "{count} {wanted}");
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! An open table: point reads, where the mapping put the bytes.
+
+mod block_access;
+mod iter;
+mod open;
+mod section;
+mod verify;
+
+use std::fmt;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use siltstone_vfs::{Mapping, Result};
+
+use crate::block::BlockHeader;
+use crate::filter::Filter;
+use crate::format::Section;
+use crate::index::Index;
+use crate::{BlockCache, BlockSlice, Properties, SeqNo, TableId, Tag};
+
+use block_access::Content;
+
+pub use iter::TableIter;
+pub(crate) use section::SectionBytes;
+pub use verify::{BlockKind, BlockLayout, VerifySummary};
+
+/// The reader of one table file. `Send` and `Sync`; reads take no lock, and for an uncompressed block of a mapped table
+/// neither allocate nor count references.
+///
+/// [`open`](Table::open) verifies the checksums of directory, index, filter and properties; a data block's checksum is
+/// verified when it is first touched. The mapping's advice and population are the caller's business.
+pub struct Table {
+    mapping: Mapping,
+    id: TableId,
+    cache: Arc<BlockCache>,
+    index: Index,
+    filter: Filter,
+    properties: Properties,
+    sections: Vec<Section>,
+    /// One bit a block: its checksum has been verified. Only ever set.
+    verified: Box<[AtomicU64]>,
+    /// Whether blocks may be compressed: else no trailer is looked at after the first touch.
+    compressed: bool,
+}
+
+/// What a point read found.
+#[derive(Clone, Debug)]
+pub struct TableEntry<'t> {
+    /// Seqno and kind.
+    pub tag: Tag,
+    /// The value; empty for a tombstone.
+    pub value: TableValue<'t>,
+}
+
+/// A value in place: no byte of it has been copied on the way here, decompression aside.
+#[derive(Clone)]
+pub enum TableValue<'t> {
+    /// In the mapping.
+    Mapped(&'t [u8]),
+    /// In a decompressed or fetched block, which it keeps alive.
+    Block(BlockSlice),
+}
+
+impl Deref for TableValue<'_> {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            TableValue::Mapped(bytes) => bytes,
+            TableValue::Block(slice) => slice,
+        }
+    }
+}
+
+impl fmt::Debug for TableValue<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b\"{}\"", self.escape_ascii())
+    }
+}
+
+impl Table {
+    /// The newest entry of `user_key` with a seqno of at most `seqno`, be it a value or a tombstone. `hash` is
+    /// [`key_hash`](crate::key_hash) of the key; with another hash the answer may be `None`. The filter is asked first.
+    ///
+    /// # Errors
+    /// `Corruption` and `Unsupported` about the block that had to be read; `Io`. Other keys stay readable.
+    #[inline]
+    pub fn get(&self, user_key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<TableEntry<'_>>> {
+        if !self.may_contain(hash) {
+            return Ok(None);
+        }
+        let index = self.index.view(&self.mapping);
+        let mut block = self.index.find(index, user_key);
+        while block < self.index.count() {
+            if let Some(found) = self.get_in_block(index, block, user_key, hash, seqno)? {
+                return Ok(Some(found));
+            }
+            // Versions of one key may go on in the next block: then it is the separator.
+            if !self.index.separator_is(index, block, user_key) {
+                break;
+            }
+            block += 1;
+        }
+        Ok(None)
+    }
+
+    #[inline]
+    fn get_in_block<'t>(
+        &'t self,
+        index: &[u8],
+        block: usize,
+        user_key: &[u8],
+        hash: u64,
+        seqno: SeqNo,
+    ) -> Result<Option<TableEntry<'t>>> {
+        let content = self.content(index, block, true)?;
+        let bytes = content.bytes();
+        let found = BlockHeader::parse(bytes)
+            .and_then(|header| header.find(bytes, user_key, hash, seqno))
+            .map_err(|damage| self.damaged_block(block, damage))?;
+        let Some(entry) = found else { return Ok(None) };
+        let value = match content {
+            Content::Mapped(bytes) => TableValue::Mapped(&bytes[entry.value()]),
+            Content::Cached(block) => TableValue::Block(BlockSlice::new(block, entry.value())),
+        };
+        Ok(Some(TableEntry {
+            tag: entry.tag,
+            value,
+        }))
+    }
+
+    /// Whether a key with this hash may be in the table; `false` is certain.
+    #[inline]
+    pub fn may_contain(&self, hash: u64) -> bool {
+        self.filter.may_contain(&self.mapping, hash)
+    }
+
+    /// An iterator over all entries, which keeps the table open.
+    pub fn iter(self: &Arc<Self>) -> TableIter {
+        TableIter::new(Arc::clone(self))
+    }
+
+    /// The name it was opened under.
+    pub fn id(&self) -> TableId {
+        self.id
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.mapping.path()
+    }
+
+    /// The file's length.
+    pub fn size_bytes(&self) -> u64 {
+        self.mapping.len()
+    }
+
+    /// Counts and bounds, as the builder wrote them.
+    pub fn properties(&self) -> &Properties {
+        &self.properties
+    }
+
+    /// The file's mapping, for advice and residency.
+    pub fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    /// Closes the table and hands its mapping over, for retirement.
+    pub fn into_mapping(self) -> Mapping {
+        self.mapping
+    }
+
+    /// About how many bytes of the file lie before `user_key`: the start of the block that would hold it. Reads the
+    /// index only.
+    pub fn approximate_bytes_before(&self, user_key: &[u8]) -> u64 {
+        let view = self.index.view(&self.mapping);
+        let block = self.index.find(view, user_key);
+        if block == self.index.count() {
+            return self.index.block_range(view, block - 1).1;
+        }
+        self.index.block_range(view, block).0
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table")
+            .field("id", &self.id)
+            .field("path", &self.path())
+            .field("size_bytes", &self.size_bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

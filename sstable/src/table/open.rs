@@ -1,0 +1,138 @@
+//! Opening a table: everything but the data blocks is checked.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use siltstone_vfs::{Error, Mapping, Result};
+
+use crate::filter::Filter;
+use crate::format::{
+    BLOCK_HEADER_BYTES, BLOCK_TRAILER_BYTES, FOOTER_BYTES, Footer, SECTION_ENTRY_BYTES, SECTION_FILTER,
+    SECTION_INDEX, SECTION_PROPERTIES, SECTIONS_MAX, Section, checksum, index,
+};
+use crate::index::Index;
+use crate::{BlockCache, Properties, TableId};
+
+use super::{SectionBytes, Table};
+
+impl Table {
+    /// Opens a finished table file.
+    ///
+    /// Reads and verifies footer, section directory, index, filter and properties; touches no data block.
+    ///
+    /// # Errors
+    /// `Corruption`, with the place; `Unsupported` for a newer format; `Io`.
+    pub fn open(mapping: Mapping, id: TableId, cache: Arc<BlockCache>) -> Result<Table> {
+        let footer = read_footer(&mapping)?;
+        let sections = read_directory(&mapping, &footer)?;
+        let section = |kind: u32, name: &str| {
+            sections
+                .iter()
+                .find(|section| section.kind == kind)
+                .ok_or_else(|| {
+                    let what = format!("table has no {name} section");
+                    Error::corruption(mapping.path(), footer.directory_offset, what)
+                })
+        };
+        let at = section(SECTION_PROPERTIES, "properties")?;
+        let bytes = SectionBytes::open(&mapping, at)?;
+        let properties = Properties::decode(bytes.get(&mapping), mapping.path(), at.offset)?;
+
+        let at = section(SECTION_INDEX, "index")?;
+        let index = Index::open(SectionBytes::open(&mapping, at)?, &mapping, at.offset)?;
+        check_blocks(&index, &mapping, &sections, &properties, at.offset)?;
+
+        let filter = match section(SECTION_FILTER, "filter") {
+            Ok(at) => Filter::open(SectionBytes::open(&mapping, at)?, &mapping, at.offset)?,
+            Err(_) => Filter::Absent,
+        };
+        let verified = (0..index.count().div_ceil(64))
+            .map(|_| AtomicU64::new(0))
+            .collect();
+        let compressed = properties.compression != 0;
+        Ok(Table {
+            mapping,
+            id,
+            cache,
+            index,
+            filter,
+            properties,
+            sections,
+            verified,
+            compressed,
+        })
+    }
+}
+
+pub(super) fn read_footer(mapping: &Mapping) -> Result<Footer> {
+    let file_len = mapping.len();
+    let Some(at) = file_len.checked_sub(FOOTER_BYTES as u64) else {
+        let what = format!("file has {file_len} bytes, a table has at least {FOOTER_BYTES}");
+        return Err(Error::corruption(mapping.path(), 0, what).with_advice("restore the file from a copy"));
+    };
+    let bytes = mapping.read_at(at, FOOTER_BYTES)?;
+    let Some(footer) = bytes.first_chunk::<FOOTER_BYTES>() else {
+        return Err(Error::corruption(
+            mapping.path(),
+            at,
+            "footer could not be read whole",
+        ));
+    };
+    Footer::decode(footer, mapping.path(), file_len)
+}
+
+fn read_directory(mapping: &Mapping, footer: &Footer) -> Result<Vec<Section>> {
+    let path = mapping.path();
+    // The footer's check has shown that the directory lies inside the file.
+    if footer.directory_len > (SECTIONS_MAX * SECTION_ENTRY_BYTES) as u64 {
+        let what = format!(
+            "section directory of {} bytes is longer than any",
+            footer.directory_len
+        );
+        return Err(Error::corruption(path, footer.directory_offset, what));
+    }
+    let bytes = mapping.read_at(footer.directory_offset, index(footer.directory_len))?;
+    let found = checksum(&bytes);
+    if found != footer.directory_checksum {
+        let expected = footer.directory_checksum;
+        let what = format!("section directory has checksum {found:016x}, expected {expected:016x}");
+        return Err(Error::corruption(path, footer.directory_offset, what)
+            .with_advice("restore the file from a copy"));
+    }
+    Section::decode_all(&bytes, footer, path)
+}
+
+/// Blocks lie before all sections, are long enough to be blocks, and are as many as the properties say.
+fn check_blocks(
+    index: &Index,
+    mapping: &Mapping,
+    sections: &[Section],
+    properties: &Properties,
+    at: u64,
+) -> Result<()> {
+    let damaged = |what: String| Err(Error::corruption(mapping.path(), at, what));
+    let view = index.view(mapping);
+    let limit = sections.iter().map(|section| section.offset).min().unwrap_or(0);
+    let (_, data_end) = index.block_range(view, index.count() - 1);
+    if data_end > limit {
+        return damaged(format!("data blocks end at {data_end}, expected at most {limit}"));
+    }
+    let shortest = (BLOCK_HEADER_BYTES.min(4) + BLOCK_TRAILER_BYTES) as u64;
+    for block in 0..index.count() {
+        let (start, end) = index.block_range(view, block);
+        if end - start < shortest {
+            return damaged(format!(
+                "block {block} has {} bytes, expected at least {shortest}",
+                end - start
+            ));
+        }
+    }
+    if properties.data_blocks != index.count() as u64 {
+        return damaged(format!(
+            "index has {} blocks, the properties say {}",
+            index.count(),
+            properties.data_blocks
+        ));
+    }
+    Ok(())
+}

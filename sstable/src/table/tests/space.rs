@@ -1,0 +1,131 @@
+//! Where blocks lie, and what a table costs beside its entries.
+
+use siltstone_vfs::MapMode;
+
+use crate::fixture::{Entry, build, open, put, sorted};
+use crate::{BlockKind, BlockLayout, Compression, TableOptions};
+
+fn entries(count: u64, value_len: usize) -> Vec<Entry> {
+    // A multiplicative generator: keys are spread over the whole key space.
+    let word = |n: u64| {
+        n.wrapping_add(1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(29)
+            .wrapping_mul(0xd6e8_feb8_6659_fd93)
+    };
+    sorted(
+        (0..count)
+            .map(|n| {
+                let key = [word(n).to_be_bytes(), word(!n).to_be_bytes()].concat();
+                put(key, 5_000_000 - n, vec![n.to_le_bytes()[0]; value_len])
+            })
+            .collect(),
+    )
+}
+
+fn data_blocks(bytes: &[u8]) -> Vec<BlockLayout> {
+    let table = open(bytes, MapMode::Map).unwrap();
+    table
+        .layout()
+        .unwrap()
+        .into_iter()
+        .filter(|part| part.kind == BlockKind::Data)
+        .collect()
+}
+
+fn straddling(blocks: &[BlockLayout]) -> usize {
+    let page = |at: u64| at / 4096;
+    blocks
+        .iter()
+        .filter(|block| page(block.offset) != page(block.offset + block.stored_bytes - 1))
+        .count()
+}
+
+#[test]
+fn small_entries_cost_less_than_a_tenth_beside_themselves() {
+    let entries = entries(if cfg!(miri) { 200 } else { 50_000 }, 100);
+    let (bytes, summary) = build(&entries, TableOptions::default());
+    let logical = summary.key_bytes + summary.value_bytes;
+    let percent = bytes.len() as u64 * 100 / logical;
+    assert!(
+        percent <= 110 || cfg!(miri),
+        "{} bytes for {logical}: {percent} %",
+        bytes.len()
+    );
+    let blocks = data_blocks(&bytes);
+    assert_eq!(straddling(&blocks), 0);
+    assert!(
+        blocks.iter().all(|block| block.offset % 4096 == 0),
+        "one block, one page"
+    );
+}
+
+#[test]
+fn small_blocks_share_pages_and_do_not_straddle_them() {
+    let entries = entries(if cfg!(miri) { 60 } else { 5000 }, 60);
+    for block_size_bytes in [512, 1024, 2048] {
+        let (bytes, _) = build(
+            &entries,
+            TableOptions {
+                block_size_bytes,
+                ..TableOptions::default()
+            },
+        );
+        let blocks = data_blocks(&bytes);
+        assert_eq!(straddling(&blocks), 0, "{block_size_bytes}");
+        assert!(
+            blocks
+                .iter()
+                .all(|block| block.stored_bytes <= block_size_bytes as u64 + 512)
+        );
+    }
+}
+
+#[test]
+fn padding_is_bounded_and_large_entries_do_without() {
+    let entries = entries(if cfg!(miri) { 20 } else { 400 }, 1500);
+    let (bytes, summary) = build(&entries, TableOptions::default());
+    let logical = summary.key_bytes + summary.value_bytes;
+    assert!(
+        (bytes.len() as u64) < logical * 8 / 7,
+        "{} bytes for {logical}",
+        bytes.len()
+    );
+}
+
+#[test]
+#[cfg(not(miri))]
+fn compressed_blocks_share_pages() {
+    let entries = entries(5000, 100);
+    let options = TableOptions {
+        compression: Compression::Zstd { level: 1 },
+        ..TableOptions::default()
+    };
+    let (bytes, summary) = build(&entries, options);
+    let blocks = data_blocks(&bytes);
+    assert!(blocks.iter().all(|block| block.compression == 1));
+    assert!((bytes.len() as u64) < (summary.key_bytes + summary.value_bytes) / 2);
+    assert!(
+        straddling(&blocks) * 2 < blocks.len(),
+        "{} of {} straddle",
+        straddling(&blocks),
+        blocks.len()
+    );
+}
+
+#[test]
+fn the_size_estimate_is_close() {
+    use siltstone_vfs::{Fs, MemFs};
+    let fs = MemFs::new();
+    let path = std::path::Path::new("/000001.sst");
+    let mut builder = crate::TableBuilder::new(fs.create(path).unwrap(), path, TableOptions::default());
+    for (key, tag, value) in entries(if cfg!(miri) { 100 } else { 20_000 }, 100) {
+        builder.add(crate::InternalKey::new(&key, tag), &value).unwrap();
+    }
+    let estimate = builder.size_bytes();
+    let size = builder.finish().unwrap().size_bytes;
+    assert!(
+        estimate.abs_diff(size) <= size / 50 + 2048,
+        "estimated {estimate}, became {size}"
+    );
+}
