@@ -40,8 +40,8 @@ fn signed(size: usize) -> i64 {
     i64::try_from(size).expect("a Layout is at most isize::MAX bytes")
 }
 
-// SAFETY: passes everything on to the system's allocator.
 #[allow(unsafe_code)] // What an allocator is made of.
+// SAFETY: passes everything on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         HEAP_BYTES.fetch_add(signed(layout.size()), Ordering::Relaxed);

@@ -68,10 +68,12 @@ fn sources(tables: &TableSet, plan: &Plan) -> Result<Vec<Source>> {
         });
         if *level == 0 {
             for handle in handles {
-                sources.push(Source::Table(Box::new(handle.table()?.iter())));
+                sources.push(Source::Table(Box::new(handle.table()?.iter().fill_cache(false))));
             }
         } else {
-            sources.push(Source::Level(Box::new(LevelIter::new(handles.collect()))));
+            sources.push(Source::Level(Box::new(
+                LevelIter::new(handles.collect()).fill_cache(false),
+            )));
         }
     }
     Ok(sources)

@@ -13,6 +13,7 @@ pub(crate) struct LevelIter {
     /// The table that `iter` walks.
     at: usize,
     iter: Option<TableIter>,
+    fill_cache: bool,
 }
 
 impl LevelIter {
@@ -22,7 +23,16 @@ impl LevelIter {
             tables,
             at: 0,
             iter: None,
+            fill_cache: true,
         }
+    }
+
+    /// Whether blocks that have to be decompressed go into the block cache: for readers they do, a compaction reads
+    /// each only once.
+    #[must_use]
+    pub(crate) fn fill_cache(mut self, fill_cache: bool) -> LevelIter {
+        self.fill_cache = fill_cache;
+        self
     }
 
     /// Puts a fresh iterator on table `at`, or none past the ends.
@@ -31,7 +41,7 @@ impl LevelIter {
             self.iter = None;
             self.at = at;
             if let Some(table) = self.tables.get(at) {
-                self.iter = Some(table.table()?.iter());
+                self.iter = Some(table.table()?.iter().fill_cache(self.fill_cache));
             }
         }
         Ok(self.iter.as_mut())

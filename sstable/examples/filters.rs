@@ -86,7 +86,7 @@ fn time(table: &Table, hashes: impl Iterator<Item = u64>) -> (u64, u64) {
     let start = cpu_ns(started);
     let (mut spent, mut probes, mut passed) = (0, 0, 0);
     // The kernel brings a thread's time up to date at its clock ticks only, some milliseconds apart: a short
-    // measurement would be wrong, and the least of several the most wrong.
+    // measurement would be off by up to a tick, and the least of several low.
     while spent < 500_000_000 {
         passed = hashes
             .iter()

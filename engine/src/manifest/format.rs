@@ -16,10 +16,10 @@ pub(super) const MAGIC: [u8; 8] = *b"SILTMANI";
 pub(super) const VERSION: u32 = 1;
 /// Magic, version, zero, file number, checksum.
 pub(super) const HEADER_BYTES: usize = 32;
-/// Checksum, payload length, record type, three zero bytes.
-pub(super) const FRAME_BYTES: usize = 16;
+/// Checksum, payload length, record type, three zero bytes, synced offset.
+pub(super) const FRAME_BYTES: usize = 24;
 
-const _: () = assert!(HEADER_BYTES == 8 + 4 + 4 + 8 + 8 && FRAME_BYTES == 8 + 4 + 1 + 3);
+const _: () = assert!(HEADER_BYTES == 8 + 4 + 4 + 8 + 8 && FRAME_BYTES == 8 + 4 + 1 + 3 + 8);
 
 /// The type of a manifest record. On disk: never renumber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(super) enum RecordType {
     Snapshot = 1,
     /// A step.
     Edit = 2,
-    /// Everything before it is synced: damage there is damage, not a torn tail.
+    /// Nothing but its synced offset, which covers the edit before it.
     Synced = 3,
 }
 
@@ -55,8 +55,14 @@ pub(super) fn header(number: u64) -> [u8; HEADER_BYTES] {
 }
 
 /// A record as it stands at `offset` in manifest `number`: its checksum covers both, so that no record is read at
-/// another place or in another file than it was written.
-pub(super) fn frame(number: u64, offset: u64, kind: RecordType, payload: &[u8]) -> Result<Vec<u8>> {
+/// another place or in another file than it was written. The file was known to be synced up to `synced`.
+pub(super) fn frame(
+    number: u64,
+    offset: u64,
+    synced: u64,
+    kind: RecordType,
+    payload: &[u8],
+) -> Result<Vec<u8>> {
     let len = u32::try_from(payload.len()).map_err(|_| {
         Error::invalid(format!(
             "a manifest record of {} bytes is too long",
@@ -67,6 +73,7 @@ pub(super) fn frame(number: u64, offset: u64, kind: RecordType, payload: &[u8]) 
     bytes.extend_from_slice(&[0; 8]);
     bytes.extend_from_slice(&len.to_le_bytes());
     bytes.extend_from_slice(&[kind as u8, 0, 0, 0]);
+    bytes.extend_from_slice(&synced.to_le_bytes());
     bytes.extend_from_slice(payload);
     let checksum = checksum(number, offset, &bytes[8..]);
     bytes[..8].copy_from_slice(&checksum.to_le_bytes());
@@ -85,6 +92,12 @@ fn word(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[..8]);
     u64::from_le_bytes(word)
+}
+
+struct Record<'m> {
+    kind: RecordType,
+    synced: u64,
+    payload: &'m [u8],
 }
 
 /// The records of a manifest's bytes.
@@ -127,30 +140,38 @@ impl<'m> Records<'m> {
 
     /// The next record, or `None` where the bytes there are no valid record.
     pub(super) fn next(&mut self) -> Option<(RecordType, &'m [u8])> {
-        let (kind, payload) = self.at(self.offset)?;
-        self.offset += FRAME_BYTES + payload.len();
-        Some((kind, payload))
+        let record = self.at(self.offset)?;
+        self.offset += FRAME_BYTES + record.payload.len();
+        Some((record.kind, record.payload))
     }
 
-    fn at(&self, offset: usize) -> Option<(RecordType, &'m [u8])> {
+    fn at(&self, offset: usize) -> Option<Record<'m>> {
         let rest = self.bytes.get(offset..)?;
         let frame = rest.get(..FRAME_BYTES)?;
         let len = u32::from_le_bytes([frame[8], frame[9], frame[10], frame[11]]) as usize;
         let payload = rest.get(FRAME_BYTES..)?.get(..len)?;
         let kind = RecordType::from_number(frame[12])?;
         let sum = checksum(self.number, offset as u64, &rest[8..FRAME_BYTES + len]);
-        (sum == word(frame)).then_some((kind, payload))
+        (sum == word(frame)).then_some(Record {
+            kind,
+            synced: word(&frame[16..]),
+            payload,
+        })
     }
 
-    /// Whether a valid record stands anywhere after the present offset: then what is here was synced once, and is
-    /// damaged rather than torn. Each record is synced before the next is written.
-    pub(super) fn any_valid_later(&self) -> bool {
+    /// Whether a later record says that what is at the present offset was synced: then it is damaged rather than torn.
+    /// (That a later record is valid proves nothing by itself. Unsynced bytes survive a crash in any order.)
+    pub(super) fn was_synced_here(&self) -> bool {
         (self.offset + 1..self.bytes.len()).any(|offset| {
             // Only frames whose fixed bytes look right are hashed.
             let Some(frame) = self.bytes.get(offset..offset + FRAME_BYTES) else {
                 return false;
             };
-            frame[13..] == [0, 0, 0] && (1..=3).contains(&frame[12]) && self.at(offset).is_some()
+            frame[13..16] == [0, 0, 0]
+                && (1..=3).contains(&frame[12])
+                && self
+                    .at(offset)
+                    .is_some_and(|record| record.synced > self.offset as u64)
         })
     }
 
@@ -251,7 +272,7 @@ mod tests {
             dropped: vec![2],
             ..Edit::default()
         };
-        let bytes = frame(7, 32, RecordType::Edit, &codec::encode(&edit).unwrap()).unwrap();
+        let bytes = frame(7, 32, 32, RecordType::Edit, &codec::encode(&edit).unwrap()).unwrap();
         for bytes in [&header(7)[..], &bytes] {
             for line in bytes.chunks(16) {
                 let hex: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -266,19 +287,38 @@ mod tests {
 
     #[test]
     fn a_record_is_valid_only_where_it_was_written() {
-        let mut bytes = header(3).to_vec();
-        bytes.extend(frame(3, bytes.len() as u64, RecordType::Edit, b"one").unwrap());
         let path = Path::new("MANIFEST-000003");
+        let mut bytes = header(3).to_vec();
+        bytes.extend(frame(3, 32, 0, RecordType::Edit, b"one").unwrap());
         assert!(Records::new(path, 3, &bytes).unwrap().next().is_some());
-        let second = frame(3, HEADER_BYTES as u64, RecordType::Edit, b"two").unwrap();
-        bytes.extend(second);
+        bytes.extend(frame(3, 32, 0, RecordType::Edit, b"two").unwrap());
         let mut records = Records::new(path, 3, &bytes).unwrap();
         assert!(records.next().is_some());
         assert!(records.next().is_none(), "a copy at another offset is no record");
-        assert!(!records.any_valid_later());
         assert!(
             Records::new(path, 4, &bytes).is_err(),
             "nor is a file under another number a manifest"
         );
+    }
+
+    /// A regression: an edit that reached the disk although the unsynced record before it did not is no proof of
+    /// damage. Only what a record says about syncs is.
+    #[test]
+    fn a_hole_is_damage_only_below_the_synced_offset() {
+        let path = Path::new("MANIFEST-000003");
+        let mut bytes = header(3).to_vec();
+        let first = frame(3, 32, 32, RecordType::Edit, b"one").unwrap();
+        bytes.extend(&first);
+        let end = bytes.len() as u64;
+        bytes.extend(vec![0; FRAME_BYTES]);
+        for (synced, damaged) in [(end, false), (end + 1, true)] {
+            let mut bytes = bytes.clone();
+            let later = frame(3, bytes.len() as u64, synced, RecordType::Edit, b"two").unwrap();
+            bytes.extend(later);
+            let mut records = Records::new(path, 3, &bytes).unwrap();
+            assert!(records.next().is_some());
+            assert!(records.next().is_none());
+            assert_eq!(records.was_synced_here(), damaged, "synced up to {synced}");
+        }
     }
 }

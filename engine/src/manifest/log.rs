@@ -10,7 +10,7 @@ use crate::codec;
 use crate::files::{CURRENT, CURRENT_TMP, manifest_name};
 
 use super::format::{
-    Current, FRAME_BYTES, RecordType, Records, decode_edit, decode_snapshot, encode_current, frame, header,
+    Current, RecordType, Records, decode_edit, decode_snapshot, encode_current, frame, header,
 };
 use super::state::{Edit, State};
 
@@ -28,6 +28,8 @@ pub(crate) struct Manifest {
     current: Option<PathBuf>,
     file: Option<Box<dyn WriteFile>>,
     bytes: u64,
+    /// The file is known to be synced up to here.
+    synced: u64,
     snapshot_bytes: u64,
 }
 
@@ -78,11 +80,11 @@ impl Manifest {
                         "a second snapshot in a manifest",
                     ));
                 }
-                None if records.any_valid_later() => {
+                None if records.was_synced_here() => {
                     return Err(Error::corruption(
                         &path,
                         offset as u64,
-                        "a manifest record that had been synced is damaged: valid records follow it",
+                        "a manifest record that had been synced is damaged, a later record says",
                     )
                     .with_advice("restore the manifest from a backup"));
                 }
@@ -111,6 +113,7 @@ impl Manifest {
             current: old.map(|number| dir.join(manifest_name(number))),
             file: None,
             bytes: 0,
+            synced: 0,
             snapshot_bytes: 0,
         };
         manifest.rewrite()?;
@@ -139,11 +142,11 @@ impl Manifest {
             self.rewrite()?;
         }
         let payload = codec::encode(edit)?;
-        let record = frame(self.number, self.bytes, RecordType::Edit, &payload)?;
+        let record = frame(self.number, self.bytes, self.synced, RecordType::Edit, &payload)?;
         self.append(&record, true)?;
         self.state = next;
         // Not synced and not needed for recovery: it lets a reader tell damage to the edit from a torn tail.
-        let synced = frame(self.number, self.bytes, RecordType::Synced, &[])?;
+        let synced = frame(self.number, self.bytes, self.synced, RecordType::Synced, &[])?;
         if self.append(&synced, false).is_err() {
             debug_assert!(self.file.is_none(), "the next commit begins a new file");
         }
@@ -166,6 +169,7 @@ impl Manifest {
         beginning.extend(frame(
             self.number,
             beginning.len() as u64,
+            0,
             RecordType::Snapshot,
             &payload,
         )?);
@@ -176,7 +180,7 @@ impl Manifest {
         self.fs.sync_dir(&self.dir)?;
         self.switch_current(&encode_current(self.number, &beginning))?;
         self.bytes = beginning.len() as u64;
-        self.snapshot_bytes = self.bytes;
+        (self.synced, self.snapshot_bytes) = (self.bytes, self.bytes);
         self.file = Some(file);
         if let Some(old) = self.current.replace(path) {
             // A leftover does no harm: the next open removes it.
@@ -208,12 +212,13 @@ impl Manifest {
             file.sync()?;
         }
         self.bytes += record.len() as u64;
+        if sync {
+            self.synced = self.bytes;
+        }
         self.file = Some(file);
         Ok(())
     }
 }
-
-const _: () = assert!(FRAME_BYTES == 16);
 
 /// Reads a whole metadata file of at most `max_bytes`.
 pub(super) fn read_file(fs: &dyn Fs, path: &Path, max_bytes: u64) -> Result<Vec<u8>> {

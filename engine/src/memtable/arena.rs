@@ -187,6 +187,8 @@ impl Arena {
             })
         };
         blocks.push((block, layout));
+        #[cfg(test)]
+        tests::LIVE_BYTES.set(tests::LIVE_BYTES.get().wrapping_add(size));
         block
     }
 }
@@ -197,13 +199,37 @@ impl Drop for Arena {
             // SAFETY: allocated by `new_block` with this layout and freed only here; `&mut self` shows that nobody
             // uses the arena, and what it handed out is valid only as long as it.
             unsafe { dealloc(block.cast::<u8>().as_ptr(), layout) };
+            #[cfg(test)]
+            tests::LIVE_BYTES.set(tests::LIVE_BYTES.get().wrapping_sub(layout.size()));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        /// Sizes of the blocks that this thread has allocated, less those that it has freed, whoever allocated them:
+        /// wraps around in other tests than the one below.
+        pub(super) static LIVE_BYTES: Cell<usize> = const { Cell::new(0) };
+    }
+
+    #[test]
+    fn drop_frees_every_block() {
+        let before = LIVE_BYTES.get();
+        let arena = Arena::new(64 << 10);
+        for i in 0..500 {
+            arena.allocate(i * 97 % 20_000);
+        }
+        assert!(LIVE_BYTES.get() - before > 1_000_000);
+        drop(arena);
+        assert_eq!(LIVE_BYTES.get(), before);
+        drop(Arena::new(64 << 10));
+        assert_eq!(LIVE_BYTES.get(), before);
+    }
 
     #[test]
     fn blocks_grow_from_nothing_to_their_largest_size() {

@@ -13,6 +13,7 @@ mod node;
 mod skiplist;
 #[cfg(test)]
 mod tests;
+mod tower;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use siltstone_sstable::{InternalKey, Tag};
 
 use super::arena::Arena;
-use super::node::{HEIGHT_MAX, NodeRef, Place, StartTower, Target};
+use super::node::{NodeRef, Target};
+use super::tower::{HEIGHT_MAX, Place, StartTower};
 
 /// A node reaches one level higher with a probability of 1 in `2^BITS_PER_LEVEL`.
 ///
@@ -232,5 +233,44 @@ mod tests {
                 "{share} of the nodes of height {height} go on"
             );
         }
+    }
+
+    fn list_of(seqnos: impl Iterator<Item = u64>) -> SkipList {
+        let list = SkipList::new(Arena::new(64 << 10));
+        for seqno in seqnos {
+            list.insert(
+                InternalKey::new(&seqno.to_be_bytes(), Tag::new(SeqNo(seqno), ValueKind::Put)),
+                b"",
+            );
+        }
+        list
+    }
+
+    fn nodes(list: &SkipList) -> Vec<NodeRef<'_>> {
+        std::iter::successors(list.first(), |&node| list.next(node)).collect()
+    }
+
+    #[test]
+    fn back_links_are_exact_in_a_list_at_rest() {
+        let list = list_of((0..97).map(|i| 1 + i * 36 % 97));
+        let mut before = None;
+        for node in nodes(&list) {
+            assert!(node.back() == before);
+            before = Some(node);
+        }
+    }
+
+    #[test]
+    fn prev_is_exact_from_any_back_link_before_the_node_and_repairs_it() {
+        let list = list_of(1..30);
+        let nodes = nodes(&list);
+        for (i, &node) in nodes.iter().enumerate().skip(1) {
+            for hint in [None, Some(nodes[0]), Some(nodes[i / 2]), Some(nodes[i - 1])] {
+                node.set_back(hint.filter(|&hint| hint != node));
+                assert!(list.prev(node) == Some(nodes[i - 1]));
+                assert!(node.back() == Some(nodes[i - 1]));
+            }
+        }
+        assert!(list.prev(nodes[0]).is_none());
     }
 }

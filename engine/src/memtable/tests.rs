@@ -11,7 +11,9 @@ use siltstone_sstable::{InternalIterator, ValueKind};
 
 use super::*;
 
-type Model = BTreeMap<(Vec<u8>, Reverse<u64>), Vec<u8>>;
+/// User key and tag.
+type ModelKey = (Vec<u8>, Reverse<u64>);
+type Model = BTreeMap<ModelKey, Vec<u8>>;
 
 const BLOCK_BYTES: usize = 64 << 10;
 
@@ -70,7 +72,7 @@ fn filled(rng: &mut SmallRng, count: usize) -> (Arc<Memtable>, Model) {
 }
 
 /// The entry under an iterator, in the model's terms.
-fn entry(iter: &MemtableIter) -> Option<((Vec<u8>, Reverse<u64>), Vec<u8>)> {
+fn entry(iter: &MemtableIter) -> Option<(ModelKey, Vec<u8>)> {
     iter.valid().then(|| {
         (
             (iter.user_key().to_vec(), Reverse(iter.tag().bits())),
@@ -79,9 +81,7 @@ fn entry(iter: &MemtableIter) -> Option<((Vec<u8>, Reverse<u64>), Vec<u8>)> {
     })
 }
 
-fn owned<'a>(
-    entry: Option<(&'a (Vec<u8>, Reverse<u64>), &'a Vec<u8>)>,
-) -> Option<((Vec<u8>, Reverse<u64>), Vec<u8>)> {
+fn owned(entry: Option<(&ModelKey, &Vec<u8>)>) -> Option<(ModelKey, Vec<u8>)> {
     entry.map(|(key, value)| (key.clone(), value.clone()))
 }
 
@@ -278,11 +278,10 @@ fn iterators_and_found_values_outlive_later_inserts() {
 
 /// Threads insert while others read, scan and scan backwards. Every thread's keys come in an order that puts new
 /// nodes between and right beside those of the others.
-#[test]
-fn concurrent_inserts_lose_nothing_and_readers_see_order() {
-    let (writers, count) = (3_u64, rounds(20_000, 60) as u64);
+fn insert_while_others_read(key_bits: u32) {
+    let (writers, count) = (3_u64, rounds(50_000, 50) as u64);
     let memtable = Arc::new(Memtable::new(BLOCK_BYTES));
-    let key_of = |i: u64| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 50).to_be_bytes();
+    let key_of = |i: u64| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - key_bits)).to_be_bytes();
     let done = AtomicBool::new(false);
     let barrier = Barrier::new(usize::try_from(writers).unwrap() + 2);
     std::thread::scope(|scope| {
@@ -310,7 +309,7 @@ fn concurrent_inserts_lose_nothing_and_readers_see_order() {
                 loop {
                     let last_round = done.load(Ordering::Acquire);
                     let mut seen = 0;
-                    let mut last: Option<(Vec<u8>, Reverse<u64>)> = None;
+                    let mut last: Option<ModelKey> = None;
                     if backwards {
                         iter.seek_to_last()
                     } else {
@@ -349,6 +348,17 @@ fn concurrent_inserts_lose_nothing_and_readers_see_order() {
             assert_eq!(memtable.get(&key_of(i), SeqNo(seqno)).unwrap().0, put(seqno));
         }
     }
+}
+
+#[test]
+fn concurrent_inserts_lose_nothing_and_readers_see_order() {
+    insert_while_others_read(14);
+}
+
+/// All threads at the same few places; heads are equal, and tags decide.
+#[test]
+fn concurrent_versions_of_few_keys_are_told_apart() {
+    insert_while_others_read(2);
 }
 
 /// Many threads insert right before the same entry, so that their stores to its back link race.

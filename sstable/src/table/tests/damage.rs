@@ -54,7 +54,7 @@ fn variants() -> Vec<(Vec<Entry>, Vec<u8>)> {
 
 /// Under miri a few positions stand for all.
 fn stride() -> usize {
-    if cfg!(miri) { 211 } else { 1 }
+    if cfg!(miri) { 499 } else { 1 }
 }
 
 /// Every answer is right or an error.
@@ -229,15 +229,16 @@ fn every_hostile_byte_behind_good_checksums() {
     for (entries, bytes) in variants() {
         let blocks = block_ranges(&bytes);
         for at in (0..bytes.len()).step_by(stride()) {
-            for value in [
+            let values = [
                 0,
+                0xff,
                 1,
                 0x7f,
                 0x80,
-                0xff,
                 bytes[at].wrapping_add(1),
                 bytes[at].wrapping_sub(1),
-            ] {
+            ];
+            for &value in &values[..if cfg!(miri) { 1 } else { values.len() }] {
                 let mut hostile = bytes.clone();
                 hostile[at] = value;
                 reseal(&mut hostile, &blocks);
