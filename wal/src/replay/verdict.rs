@@ -17,6 +17,8 @@ pub(super) struct Behind {
     written_bytes: u64,
     first_written: Option<(SegmentId, u64)>,
     undecided: bool,
+    /// A file that was begun and is now smaller than any segment is created.
+    cut_short: bool,
 }
 
 impl Behind {
@@ -50,6 +52,7 @@ impl Replayer<'_> {
                 evidence.synced = evidence.synced.max(header.synced.0);
             }
             behind.add(segment, from, &evidence);
+            behind.cut_short |= evidence.written_bytes > 0 && reader.file_bytes() < CAPACITY_UNIT_BYTES;
             if evidence.written_bytes == 0 && from == 0 {
                 self.reports[index].state = SegmentState::Unused;
             }
@@ -68,8 +71,10 @@ impl Replayer<'_> {
         let expected = self.expected.unwrap_or(1);
         let successor_missing = matches!(cause, Some(Cause::Sealed)) && self.successor_is_missing(segment);
         let proven = self.expected.is_some() && behind.synced >= expected;
-        if !proven && !successor_missing && !behind.undecided {
-            if behind.written_bytes == 0 && !matches!(cause, Some(Cause::Truncated(_))) {
+        // A segment has its full size, durably, before anything is written into it: no crash makes it smaller.
+        let cut_short = behind.cut_short || matches!(cause, Some(Cause::Truncated(_)));
+        if !proven && !successor_missing && !behind.undecided && !cut_short {
+            if behind.written_bytes == 0 {
                 return Ok(Tail::Clean);
             }
             let reason = reason(cause);
@@ -82,7 +87,7 @@ impl Replayer<'_> {
         }
         let reason = if successor_missing {
             "the segment is sealed, but the one that must follow is missing or was cut short".to_owned()
-        } else if proven {
+        } else if proven || cut_short {
             reason(cause)
         } else {
             format!(
