@@ -75,10 +75,10 @@ impl Arena {
     /// Memory for `size` bytes, uninitialised, aligned to [`ALIGN_BYTES`]; nobody else's until the arena is dropped.
     ///
     /// # Panics
-    /// If `size` is past what an entry can have (some 4 GiB). Lack of memory ends the process, as it does for `Vec`.
+    /// If `size` is beyond all reason. Lack of memory ends the process, as it does for `Vec`.
     pub(super) fn allocate(&self, size: usize) -> NonNull<u8> {
         assert!(
-            size <= 5 << 30,
+            size <= usize::MAX / 4,
             "an entry of {size} bytes: the caller checks sizes"
         );
         let size = size.next_multiple_of(ALIGN_BYTES);

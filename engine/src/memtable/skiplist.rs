@@ -65,7 +65,8 @@ impl SkipList {
         self.find(&target, |level, place| places[level] = place);
         for (level, &place) in places.iter().enumerate().take(height) {
             let mut place = place;
-            // SAFETY: `node` is higher than `level`; `place` was found on this level.
+            // SAFETY: `node` is higher than `level`; `place` was found on this level and is before `target`, or is the
+            // start, and so is what `walk` returns.
             let after = unsafe {
                 loop {
                     let (before, after) = walk(place, level, None, &target);
@@ -112,7 +113,7 @@ impl SkipList {
             }
             on_level(level, place);
         }
-        // SAFETY: every tower has level 0.
+        // SAFETY: every tower has level 0; `place` is the start, or a node that is before `target`.
         let (before, after) = unsafe { walk(place, 0, known, target) };
         on_level(0, before);
         (before, after)

@@ -247,6 +247,25 @@ fn the_largest_keys_and_large_values_are_stored_whole() {
     assert!((entries_bytes..entries_bytes + 1000).contains(&memtable.bytes_used()));
 }
 
+/// The write path never does this; where debug assertions find it out, the list must not be half changed.
+#[test]
+#[cfg(debug_assertions)]
+fn an_insert_that_panics_leaves_the_list_as_it_was() {
+    let (memtable, model) = filled(&mut SmallRng::seed_from_u64(3), rounds(200, 40));
+    for (key, tag) in model.keys().take(20) {
+        let twice = || memtable.insert(InternalKey::new(key, Tag::from_bits(tag.0).unwrap()), b"again");
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(twice)).is_err());
+    }
+    assert_eq!(memtable.entries(), model.len() as u64);
+    let mut iter = memtable.iter();
+    iter.seek_to_first().unwrap();
+    for (key, value) in &model {
+        assert_eq!(entry(&iter), Some((key.clone(), value.clone())));
+        iter.next().unwrap();
+    }
+    assert!(!iter.valid());
+}
+
 #[test]
 fn iterators_and_found_values_outlive_later_inserts() {
     let memtable = Arc::new(Memtable::new(4 << 10));
