@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use siltstone_compaction::{BottomCheck, CompactionStream, OutputSplitter, Plan, PlanKind, TableMeta};
+use siltstone_compaction::{
+    BottomCheck, CompactionStream, LeveledOptions, OutputSplitter, Plan, PlanKind, TableMeta,
+};
 use siltstone_sstable::MergeIterator;
 use siltstone_vfs::Result;
 
@@ -16,6 +18,17 @@ use crate::table_writer::write_tables;
 use crate::tree::Tree;
 
 impl Core {
+    /// How `tree` is to be compacted at this moment: in smaller steps while the disk is full, so that each fits into
+    /// the room that the reserve gave.
+    pub(crate) fn leveled_options(&self, tree: &Tree) -> LeveledOptions {
+        let mut options = tree.options.load().leveled();
+        if self.space.is_full() {
+            let room = self.options.reserve_bytes.max(options.target_table_bytes);
+            options.max_compaction_bytes = options.max_compaction_bytes.min(room);
+        }
+        options
+    }
+
     /// Carries out `plan`.
     pub(crate) fn compact_tree(&self, tree: &Arc<Tree>, plan: &Plan) -> Result<()> {
         let mut edit = TreeEdit::new(Arc::clone(tree));

@@ -173,7 +173,7 @@ impl Db {
             other => other?,
         };
         let (log, syncer) = Self::begin_log(&fs, dir, &options, replayed.segment_next, replayed.next_record)?;
-        recovery::remove_dropped_segments(&*fs, dir, &replayed.dropped)?;
+        recovery::remove_dropped_segments(&*fs, dir, log.segment(), &replayed.dropped)?;
         let dropped = replayed
             .dropped
             .into_iter()
@@ -445,7 +445,7 @@ impl Db {
     /// The sticky write error; `NoSpace`; `Closed`.
     pub fn wait_idle(&self) -> Result<()> {
         let core = self.core();
-        core.wait_for("wait_idle", || !core.has_work() && !core.reaper.lock().step(core))
+        core.wait_for("wait_idle", || !core.has_work() && !core.reap_undisturbed())
     }
 
     /// Runs one background job on this thread, whatever is due first; false where nothing is. With

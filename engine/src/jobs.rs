@@ -130,7 +130,7 @@ impl Core {
     fn take_compaction(&self, running: &mut Running) -> Option<Job> {
         let trees = self.trees.load();
         let worst = |tree: &Arc<Tree>| {
-            let options = tree.options.load().leveled();
+            let options = self.leveled_options(tree);
             scores(&tree.pin().tables.version, &options)
                 .first()
                 .map_or(0.0, |(_, score)| *score)
@@ -144,7 +144,7 @@ impl Core {
         for (_, tree) in order {
             let view = tree.pin();
             let in_flight = running.in_flight.entry(tree.id).or_default();
-            let options = tree.options.load().leveled();
+            let options = self.leveled_options(tree);
             in_flight.set_oldest_snapshot(self.snapshots.oldest());
             let mut cursors = tree.cursors.lock();
             if let Some(plan) = pick(&view.tables.version, &options, in_flight, &mut cursors) {
@@ -247,9 +247,16 @@ impl Core {
         }
     }
 
-    /// Waits for `done`, doing the work here where there are no threads. Fails with the sticky error, where the disk
-    /// is full, or where the database closes.
+    /// A step of the reaper while no worker looks for a job, so that none of them holds a view for that moment.
+    pub(crate) fn reap_undisturbed(&self) -> bool {
+        let _nobody_looks = self.scheduler.running.lock();
+        self.reaper.lock().step(self)
+    }
+
+    /// Waits for `done`, doing the work here where there are no threads. Fails with the sticky error, where a job it
+    /// waits for meets a full disk, or where the database closes.
     pub(crate) fn wait_for(&self, what: &str, mut done: impl FnMut() -> bool) -> Result<()> {
+        let full_before = self.space.failures();
         loop {
             let seen = self.progress.generation();
             if done() {
@@ -266,7 +273,9 @@ impl Core {
                 }
                 continue;
             }
-            self.space.check(self)?;
+            if self.space.failures() != full_before {
+                return Err(crate::space::refusal(self).context(what));
+            }
             self.schedule();
             // A lost wake-up would cost one interval, not a hang.
             self.progress

@@ -12,6 +12,7 @@ use crate::core::Core;
 use crate::cursor::{Cursor, KeyBounds};
 use crate::db::Handle;
 use crate::iter::Iter;
+use crate::options::BackgroundMode;
 use crate::tree::Tree;
 use crate::value::Value;
 
@@ -172,8 +173,9 @@ impl Keyspace {
     }
 
     /// Compacts the whole of `bounds` into the bottommost level: deleted and overwritten data in it is gone from the
-    /// disk afterwards, unless a snapshot needs it. Works table by table; it never needs room for a second copy of
-    /// the whole.
+    /// disk afterwards, unless a snapshot needs it. Works in parts, each of which needs free space for what it
+    /// rewrites: about 25 tables at the most, and no more than the reserve while the disk is full (but at least one
+    /// table and what it overlaps).
     ///
     /// # Errors
     /// As [`flush`](Keyspace::flush), and what the compaction met.
@@ -189,7 +191,7 @@ impl Keyspace {
         for level in 0..siltstone_compaction::LEVELS {
             loop {
                 core.check_open()?;
-                let options = self.tree.options.load().leveled();
+                let options = core.leveled_options(&self.tree);
                 let ran = core.run_plan(&self.tree, |in_flight| {
                     let view = self.tree.pin();
                     let (smallest, largest) = (smallest.as_deref(), largest.as_deref());
@@ -204,6 +206,10 @@ impl Keyspace {
                 })?;
                 if !ran {
                     break;
+                }
+                if core.background == BackgroundMode::Manual {
+                    // What the plan has freed is room for the next one.
+                    core.reaper.lock().step(core);
                 }
             }
         }

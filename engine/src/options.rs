@@ -232,6 +232,7 @@ impl KeyspaceOptions {
             level_base_bytes: self.level_base_bytes,
             level_multiplier: self.level_multiplier,
             target_table_bytes: self.target_table_bytes,
+            max_compaction_bytes: self.target_table_bytes.saturating_mul(25),
             ..LeveledOptions::default()
         }
     }

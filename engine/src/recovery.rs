@@ -308,15 +308,20 @@ fn note_tail(report: &mut RecoveryReport, tail: &Tail) {
 
 /// Removes the segments of which nothing was kept.
 ///
-/// REQUIRES: the log goes on in a new segment, which says where it does. Before that, a segment that is missing could
-/// not be told from one that was lost.
-pub(crate) fn remove_dropped_segments(fs: &dyn Fs, dir: &Path, dropped: &[PathBuf]) -> Result<()> {
+/// REQUIRES: the log goes on in `segment`, whose header says where. It is made durable first: without it, one of the
+/// dropped segments whose removal a crash undoes would be taken for the log's beginning.
+pub(crate) fn remove_dropped_segments(
+    fs: &dyn Fs,
+    dir: &Path,
+    segment: SegmentId,
+    dropped: &[PathBuf],
+) -> Result<()> {
+    if dropped.is_empty() {
+        return Ok(());
+    }
+    fs.sync_file(&segment_path(dir, segment))?;
     for path in dropped {
         fs.remove(&Removable::plain(path)?)?;
     }
-    if dropped.is_empty() {
-        Ok(())
-    } else {
-        fs.sync_dir(dir)
-    }
+    fs.sync_dir(dir)
 }

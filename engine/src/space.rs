@@ -1,6 +1,6 @@
 //! A full disk: puts are refused, what frees space goes on out of a reserve, and writes resume by themselves.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,12 +17,18 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 pub(crate) struct Space {
     full: AtomicBool,
     last_probe: Mutex<Option<Duration>>,
+    failures: AtomicU64,
 }
 
 impl Space {
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.full.load(Ordering::Acquire)
+    }
+
+    /// How often something has met the full disk: whoever waits for a job sees by it that the job will not get done.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Acquire)
     }
 
     /// Takes the reserve at open; without room for it the database opens in the state of a full disk.
@@ -39,6 +45,8 @@ impl Space {
     /// The disk is full: gives up the reserve, so that flushes and compactions have room to free some.
     pub(crate) fn note_full(&self, core: &Core) {
         if self.full.swap(true, Ordering::AcqRel) {
+            // The reserve is gone already.
+            self.failures.fetch_add(1, Ordering::AcqRel);
             return;
         }
         *self.last_probe.lock() = Some(core.clock.now());

@@ -13,6 +13,7 @@ use crate::batch::{KeyspaceId, WriteBatch};
 use crate::commit::{CommitState, SealedSegment};
 use crate::core::{Core, closed};
 use crate::options::{BackgroundMode, Durability, WriteOptions};
+use crate::space;
 use crate::stall::{self, Demand};
 use crate::tree::{Tree, ViewGuard};
 
@@ -76,7 +77,8 @@ impl Core {
         if self.space.is_full() && !batch.only_deletes() {
             self.space.check(self)?;
         }
-        let mut patience = Patience::new(self, options.deadline.unwrap_or(self.options.stall_timeout));
+        let limit = options.deadline.unwrap_or(self.options.stall_timeout);
+        let mut patience = Patience::new(self, limit);
         self.admit(batch, &mut patience)?;
 
         let (first, record, targets) = self.order(batch, &mut patience)?;
@@ -243,6 +245,7 @@ struct Patience<'c> {
     core: &'c Core,
     limit: Duration,
     start: Option<Duration>,
+    full_before: u64,
 }
 
 impl<'c> Patience<'c> {
@@ -251,6 +254,7 @@ impl<'c> Patience<'c> {
             core,
             limit,
             start: None,
+            full_before: core.space.failures(),
         }
     }
 
@@ -283,7 +287,10 @@ impl<'c> Patience<'c> {
         let core = self.core;
         core.check_open()?;
         core.failure.check()?;
-        core.space.check(core)?;
+        // The flush that a delete waits for may find room in the reserve; one that has tried and failed did not.
+        if core.space.failures() != self.full_before {
+            return Err(space::refusal(core));
+        }
         let waited = self.waited();
         if waited >= self.limit {
             return Err(stall::refusal(reason, waited));

@@ -55,8 +55,9 @@ pub fn replay(
         synced: 0,
         stop: None,
     };
-    for &segment in segments {
-        replayer.read_segment(segment, visit)?;
+    let superseded = replayer.find_superseded(segments)?;
+    for (&segment, superseded) in segments.iter().zip(superseded) {
+        replayer.read_segment(segment, superseded, visit)?;
     }
     replayer.finish()
 }
@@ -112,9 +113,25 @@ enum Decoded {
 }
 
 impl Replayer<'_> {
+    /// Which segments a later one stands in for: a recovery dropped them, and let the log go on with their first
+    /// record or an earlier one. They may be left where others of the same recovery have been removed already.
+    fn find_superseded(&self, segments: &[SegmentId]) -> Result<Vec<bool>> {
+        let mut superseded = vec![false; segments.len()];
+        let mut lowest_later = u64::MAX;
+        for (index, &segment) in segments.iter().enumerate().rev() {
+            let mut reader = SegmentReader::open(self.fs, segment_path(self.dir, segment))?;
+            if let Ok(header) = self.read_header(&mut reader, segment)? {
+                superseded[index] = header.first_sequence.0 >= lowest_later;
+                lowest_later = lowest_later.min(header.first_sequence.0);
+            }
+        }
+        Ok(superseded)
+    }
+
     fn read_segment(
         &mut self,
         segment: SegmentId,
+        superseded: bool,
         visit: &mut dyn FnMut(Record<'_>) -> Result<()>,
     ) -> Result<()> {
         let index = self.reports.len();
@@ -129,6 +146,7 @@ impl Replayer<'_> {
             file_bytes: reader.file_bytes(),
         });
         match self.read_header(&mut reader, segment)? {
+            Ok(_) if superseded => {}
             Ok(header) => {
                 let expected = self.expected.unwrap_or_else(|| self.begin(&header));
                 self.expected = Some(expected);

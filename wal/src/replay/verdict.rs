@@ -52,7 +52,9 @@ impl Replayer<'_> {
                 evidence.synced = evidence.synced.max(header.synced.0);
             }
             behind.add(segment, from, &evidence);
-            behind.cut_short |= evidence.written_bytes > 0 && reader.file_bytes() < CAPACITY_UNIT_BYTES;
+            if reader.file_bytes() < CAPACITY_UNIT_BYTES {
+                behind.cut_short |= reader.chunk(0)?.iter().any(|byte| *byte != 0);
+            }
             if evidence.written_bytes == 0 && from == 0 {
                 self.reports[index].state = SegmentState::Unused;
             }
