@@ -163,6 +163,11 @@ impl Db {
         state.last_seqno = state
             .last_seqno
             .max(siltstone_sstable::SeqNo(replayed.next_seqno.0 - 1));
+        let begins = replayed
+            .sealed
+            .first()
+            .map_or(replayed.segment_next, |segment| segment.id);
+        state.log_segment_min = state.log_segment_min.max(begins.0);
 
         let next_table = AtomicU64::new(state.next_table);
         let (old, number) = (found.manifest_number, found.manifest_number_next);

@@ -262,7 +262,14 @@ pub(crate) fn replay_log(
         }
         Ok(())
     };
-    let outcome = replay(fs, dir, &found.segments, policy, &mut visit)?;
+    let begins_here = found
+        .segments
+        .first()
+        .is_some_and(|first| first.0 == state.log_segment_min);
+    let (segments, headless) = found
+        .segments
+        .split_at(if begins_here { found.segments.len() } else { 0 });
+    let outcome = replay(fs, dir, segments, policy, &mut visit)?;
     report.records = outcome.records;
     report.segments = found.segments.len();
     let synced = record_last.partition_point(|(record, _)| *record <= outcome.synced);
@@ -270,7 +277,12 @@ pub(crate) fn replay_log(
     report.durable = durable_in_log.max(state.last_seqno);
     report.recovered = last;
     note_tail(&mut found.report, &outcome.tail);
-    let (mut sealed, mut dropped) = (Vec::new(), Vec::new());
+    // Without the segment that the log begins with, nothing was ever synced in those behind it.
+    let mut dropped: Vec<PathBuf> = headless
+        .iter()
+        .map(|segment| segment_path(dir, *segment))
+        .collect();
+    let mut sealed = Vec::new();
     for segment in &outcome.segments {
         let path = segment_path(dir, segment.id);
         if segment.state == SegmentState::Live {

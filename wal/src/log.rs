@@ -29,6 +29,8 @@ pub struct Log {
     next_sequence: RecordSeq,
     /// The first sequence in this segment.
     first_sequence: RecordSeq,
+    /// What this segment's header says about the segment that it was rotated from.
+    previous_first: RecordSeq,
     /// The watermark that the last record carries.
     noted: RecordSeq,
     assembled: Vec<u8>,
@@ -78,6 +80,7 @@ impl Log {
             offset: SEGMENT_HEADER_BYTES,
             next_sequence,
             first_sequence: next_sequence,
+            previous_first: RecordSeq(0),
             noted: synced,
             assembled: Vec::new(),
         };
@@ -174,7 +177,16 @@ impl Log {
                 self.write_record(RecordType::Seal, 0, &[])?;
             }
             let segment = new.id;
-            let new = write_segment_header(&self.syncer, new, self.next_sequence, self.first_sequence)?;
+            // A segment without records (a spare that was too small) says nothing about what came before the next one:
+            // what it was rotated from does.
+            let empty = self.first_sequence == self.next_sequence && self.previous_first != RecordSeq(0);
+            let previous = if empty {
+                self.previous_first
+            } else {
+                self.first_sequence
+            };
+            let new = write_segment_header(&self.syncer, new, self.next_sequence, previous)?;
+            self.previous_first = previous;
             self.begin(segment, new);
         }
         Ok(())

@@ -19,7 +19,8 @@ pub(crate) struct State {
     pub(crate) next_keyspace: KeyspaceId,
     /// No smaller than the seqno of anything in a table.
     pub(crate) last_seqno: SeqNo,
-    /// Log segments with smaller ids are obsolete, even where their removal was lost in a crash.
+    /// The segment that the log begins with. Those with smaller ids are obsolete, even where their removal was lost in
+    /// a crash; where this one holds nothing, nothing behind it is part of the log.
     pub(crate) log_segment_min: u64,
     /// The live keyspaces.
     pub(crate) keyspaces: BTreeMap<KeyspaceId, KeyspaceState>,
@@ -87,7 +88,7 @@ impl State {
             next_table: 1,
             next_keyspace: DEFAULT_KEYSPACE + 1,
             last_seqno: SeqNo::ZERO,
-            log_segment_min: 0,
+            log_segment_min: 1,
             keyspaces: BTreeMap::from([(DEFAULT_KEYSPACE, keyspace)]),
         }
     }
