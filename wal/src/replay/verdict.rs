@@ -18,7 +18,7 @@ pub(super) struct Behind {
     first_written: Option<(SegmentId, u64)>,
     undecided: bool,
     /// A file that was begun and is now smaller than any segment is created.
-    cut_short: bool,
+    cut_short: Option<SegmentId>,
 }
 
 impl Behind {
@@ -53,7 +53,8 @@ impl Replayer<'_> {
             }
             behind.add(segment, from, &evidence);
             if reader.file_bytes() < CAPACITY_UNIT_BYTES {
-                behind.cut_short |= reader.chunk(0)?.iter().any(|byte| *byte != 0);
+                let begun = reader.chunk(0)?.iter().any(|byte| *byte != 0);
+                behind.cut_short = behind.cut_short.or(begun.then_some(segment));
             }
             if evidence.written_bytes == 0 && from == 0 {
                 self.reports[index].state = SegmentState::Unused;
@@ -67,14 +68,17 @@ impl Replayer<'_> {
             Some(stop) => (self.reports[stop.index].id, stop.offset, Some(&stop.cause)),
             None => match behind.first_written {
                 Some((segment, offset)) => (segment, offset, None),
-                None => return Ok(Tail::Clean),
+                None => match behind.cut_short {
+                    Some(segment) => (segment, 0, None),
+                    None => return Ok(Tail::Clean),
+                },
             },
         };
         let expected = self.expected.unwrap_or(1);
         let successor_missing = matches!(cause, Some(Cause::Sealed)) && self.successor_is_missing(segment);
         let proven = self.expected.is_some() && behind.synced >= expected;
         // A segment has its full size, durably, before anything is written into it: no crash makes it smaller.
-        let cut_short = behind.cut_short || matches!(cause, Some(Cause::Truncated(_)));
+        let cut_short = behind.cut_short.is_some() || matches!(cause, Some(Cause::Truncated(_)));
         if !proven && !successor_missing && !behind.undecided && !cut_short {
             if behind.written_bytes == 0 {
                 return Ok(Tail::Clean);

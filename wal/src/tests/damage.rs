@@ -308,3 +308,25 @@ fn the_header_of_the_next_segment_is_evidence_enough() {
         ErrorKind::Corruption
     );
 }
+
+/// A regression: a log of one segment that was cut into its header opened as an empty one.
+#[test]
+fn a_single_segment_cut_into_its_header_is_refused() {
+    let fs = mem_fs();
+    let (mut log, syncer) = create(&fs);
+    append_to(&mut log, 2);
+    syncer.sync_to(RecordSeq(2)).expect("synced");
+    let path = segment_path(dir(), SegmentId(1));
+    let sound = fs.read_file(&path).expect("read");
+    for len in 1..100 {
+        fs.write_file(&path, &sound[..len]).expect("written");
+        let (records, outcome) = read(&*fs, TailPolicy::Strict);
+        assert_eq!(records, []);
+        assert_eq!(
+            outcome.expect_err("damage").kind(),
+            ErrorKind::Corruption,
+            "{len}"
+        );
+        assert!(read(&*fs, TailPolicy::DropDamaged).1.is_ok(), "{len}");
+    }
+}
