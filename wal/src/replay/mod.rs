@@ -20,8 +20,8 @@ use self::reader::SegmentReader;
 pub use self::report::{Record, Replay, SegmentReplay, SegmentState, Tail, TailPolicy};
 use self::scan::{Evidence, scan};
 use crate::format::{
-    HeaderFault, RECORD_HEADER_BYTES, RECORD_HEADER_LEN, RecordHeader, RecordType, SEGMENT_HEADER_BYTES,
-    SEGMENT_HEADER_LEN, SegmentHeader, is_unwritten, record_checksums, unsupported,
+    CAPACITY_UNIT_BYTES, HeaderFault, RECORD_HEADER_BYTES, RECORD_HEADER_LEN, RecordHeader, RecordType,
+    SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, SegmentHeader, is_unwritten, record_checksums, unsupported,
 };
 use crate::{RecordSeq, SegmentId, segment_path};
 
@@ -53,6 +53,7 @@ pub fn replay(
         leading: Vec::new(),
         expected: None,
         synced: 0,
+        cut_short: None,
         stop: None,
     };
     let superseded = replayer.find_superseded(segments)?;
@@ -72,6 +73,8 @@ struct Replayer<'a> {
     /// The sequence of the next record; unknown before the first segment.
     expected: Option<u64>,
     synced: u64,
+    /// A segment in front of the log that was begun and is now smaller than any is created.
+    cut_short: Option<SegmentId>,
     /// Where reading stopped in the last segment that is part of the log.
     stop: Option<Stop>,
 }
@@ -159,6 +162,9 @@ impl Replayer<'_> {
                 let evidence = self.scan_segment(&mut reader, segment, 0, None)?;
                 if evidence.written_bytes == 0 {
                     self.reports[index].state = SegmentState::Unused;
+                }
+                if is_cut_short(&mut reader)? {
+                    self.cut_short = self.cut_short.or(Some(segment));
                 }
                 self.leading.push(Headless { index, why, evidence });
             }
@@ -402,6 +408,12 @@ impl Replayer<'_> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether a segment was begun, and is smaller than it can have been then: a segment has its full size, durably, before
+/// anything is written into it, so that no crash makes it smaller.
+fn is_cut_short(reader: &mut SegmentReader) -> Result<bool> {
+    Ok(reader.file_bytes() < CAPACITY_UNIT_BYTES && reader.chunk(0)?.iter().any(|byte| *byte != 0))
 }
 
 fn read_record<'a>(reader: &'a mut SegmentReader, offset: u64, header: &RecordHeader) -> Result<&'a [u8]> {

@@ -6,7 +6,7 @@ use siltstone_vfs::{Error, Result};
 
 use super::reader::SegmentReader;
 use super::scan::Evidence;
-use super::{Cause, Replayer, SegmentState, Tail, TailPolicy};
+use super::{Cause, Replayer, SegmentState, Tail, TailPolicy, is_cut_short};
 use crate::format::CAPACITY_UNIT_BYTES;
 use crate::{RecordSeq, SegmentId, segment_path};
 
@@ -52,9 +52,8 @@ impl Replayer<'_> {
                 evidence.synced = evidence.synced.max(header.synced.0);
             }
             behind.add(segment, from, &evidence);
-            if reader.file_bytes() < CAPACITY_UNIT_BYTES {
-                let begun = reader.chunk(0)?.iter().any(|byte| *byte != 0);
-                behind.cut_short = behind.cut_short.or(begun.then_some(segment));
+            if is_cut_short(&mut reader)? {
+                behind.cut_short = behind.cut_short.or(Some(segment));
             }
             if evidence.written_bytes == 0 && from == 0 {
                 self.reports[index].state = SegmentState::Unused;
@@ -64,21 +63,19 @@ impl Replayer<'_> {
     }
 
     pub(super) fn judge(&mut self, behind: &Behind) -> Result<Tail> {
-        let (segment, offset, cause) = match &self.stop {
-            Some(stop) => (self.reports[stop.index].id, stop.offset, Some(&stop.cause)),
-            None => match behind.first_written {
-                Some((segment, offset)) => (segment, offset, None),
-                None => match behind.cut_short {
-                    Some(segment) => (segment, 0, None),
-                    None => return Ok(Tail::Clean),
-                },
-            },
+        let cut_short = self.cut_short.or(behind.cut_short);
+        let (segment, offset, cause) = match (&self.stop, cut_short, behind.first_written) {
+            (Some(stop), _, _) if self.cut_short.is_none() => {
+                (self.reports[stop.index].id, stop.offset, Some(&stop.cause))
+            }
+            (_, Some(segment), _) => (segment, 0, None),
+            (_, None, Some((segment, offset))) => (segment, offset, None),
+            (_, None, None) => return Ok(Tail::Clean),
         };
         let expected = self.expected.unwrap_or(1);
         let successor_missing = matches!(cause, Some(Cause::Sealed)) && self.successor_is_missing(segment);
         let proven = self.expected.is_some() && behind.synced >= expected;
-        // A segment has its full size, durably, before anything is written into it: no crash makes it smaller.
-        let cut_short = behind.cut_short.is_some() || matches!(cause, Some(Cause::Truncated(_)));
+        let cut_short = cut_short.is_some() || matches!(cause, Some(Cause::Truncated(_)));
         if !proven && !successor_missing && !behind.undecided && !cut_short {
             if behind.written_bytes == 0 {
                 return Ok(Tail::Clean);
@@ -93,6 +90,8 @@ impl Replayer<'_> {
         }
         let reason = if successor_missing {
             "the segment is sealed, but the one that must follow is missing or was cut short".to_owned()
+        } else if cause.is_none() && cut_short {
+            "the file has been cut short".to_owned()
         } else if proven || cut_short {
             reason(cause)
         } else {
