@@ -1,0 +1,42 @@
+//! Every fault once at every I/O of random histories; and the full disk.
+
+use std::sync::Mutex;
+
+use siltstone::vfs::FaultEffect;
+use siltstone_tests::{FaultDriver, FaultFigures, Seeds};
+
+fn sweep(test: &'static str, seeds: u64, effects: &[FaultEffect], from_then_on: bool, stride: u64) {
+    let total = Mutex::new(FaultFigures::default());
+    let driver = FaultDriver::default();
+    let start = std::time::Instant::now();
+    Seeds::new("faults", test, seeds).run(2, |seed| {
+        for effect in effects {
+            let figures = driver.sweep(seed, *effect, from_then_on, stride)?;
+            total.lock().unwrap().add(&figures);
+        }
+        Ok(())
+    });
+    println!("{test}: {:?} in {:?}", total.lock().unwrap(), start.elapsed());
+}
+
+#[test]
+fn every_io_error_once() {
+    sweep("every_io_error_once", 24, &[FaultEffect::Eio], false, 1);
+}
+
+#[test]
+fn every_short_write_and_failed_sync_once() {
+    let effects = [FaultEffect::ShortWrite, FaultEffect::FailedSync];
+    sweep("every_short_write_and_failed_sync_once", 24, &effects, false, 1);
+}
+
+#[test]
+fn every_full_disk_once() {
+    sweep("every_full_disk_once", 24, &[FaultEffect::Enospc], false, 1);
+}
+
+#[test]
+fn everything_fails_from_some_point_on() {
+    let effects = [FaultEffect::Eio, FaultEffect::Enospc, FaultEffect::FailedSync];
+    sweep("everything_fails_from_some_point_on", 24, &effects, true, 3);
+}
