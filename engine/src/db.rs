@@ -178,7 +178,7 @@ impl Db {
             other => other?,
         };
         let (log, syncer) = Self::begin_log(&fs, dir, &options, replayed.segment_next, replayed.next_record)?;
-        recovery::remove_dropped_segments(&*fs, dir, log.segment(), &replayed.dropped)?;
+        recovery::remove_dropped_segments(&*fs, dir, &replayed.dropped)?;
         let dropped = replayed
             .dropped
             .into_iter()

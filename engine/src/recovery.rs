@@ -320,18 +320,12 @@ fn note_tail(report: &mut RecoveryReport, tail: &Tail) {
 
 /// Removes the segments of which nothing was kept.
 ///
-/// REQUIRES: the log goes on in `segment`, whose header says where. It is made durable first: without it, one of the
-/// dropped segments whose removal a crash undoes would be taken for the log's beginning.
-pub(crate) fn remove_dropped_segments(
-    fs: &dyn Fs,
-    dir: &Path,
-    segment: SegmentId,
-    dropped: &[PathBuf],
-) -> Result<()> {
+/// REQUIRES: the new manifest is current. It names the segment that the log begins with, so that one of the dropped
+/// ones whose removal a crash undoes is not taken for it.
+pub(crate) fn remove_dropped_segments(fs: &dyn Fs, dir: &Path, dropped: &[PathBuf]) -> Result<()> {
     if dropped.is_empty() {
         return Ok(());
     }
-    fs.sync_file(&segment_path(dir, segment))?;
     for path in dropped {
         fs.remove(&Removable::plain(path)?)?;
     }

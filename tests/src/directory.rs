@@ -10,25 +10,14 @@ use crate::violation::{Violation, must};
 /// Log segments beside those that recovery read: the one being written, and one prepared.
 const SEGMENTS_OF_THIS_OPEN_MAX: usize = 2;
 
-/// How often a directory is looked at again: background threads may still hold an obsolete table for a moment.
-const LOOKS_MAX: usize = 2000;
-
 /// Checks that the directory holds live files only: one manifest, the live tables, no temporary file. For a database
 /// without held cursors and snapshots; does the background work that is due first.
 ///
 /// # Errors
 /// A [`Violation`] that lists the directory.
 pub fn check_directory(fs: &dyn Fs, dir: &Path, db: &Db) -> Result<(), Violation> {
-    let mut looks = 0;
-    loop {
-        must("wait_idle", db.wait_idle())?;
-        looks += 1;
-        match look(fs, dir, db) {
-            Ok(()) => return Ok(()),
-            Err(violation) if looks == LOOKS_MAX => return Err(violation),
-            Err(_) => std::thread::yield_now(),
-        }
-    }
+    must("wait_idle", db.wait_idle())?;
+    look(fs, dir, db)
 }
 
 fn look(fs: &dyn Fs, dir: &Path, db: &Db) -> Result<(), Violation> {

@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use siltstone::vfs::{Fs, ManualClock, MemFs};
+use siltstone::vfs::{Clock, Fs, ManualClock, MemFs};
 use siltstone::{
     BackgroundMode, BusyReason, Db, Environment, ErrorKind, KeyspaceOptions, Options, WriteBatch,
+    WriteOptions,
 };
 use siltstone_tests::check_directory;
 
@@ -63,12 +65,10 @@ fn value(n: u64, len: usize) -> Vec<u8> {
 
 #[test]
 fn a_full_disk_loses_nothing_and_writes_resume_by_themselves() {
-    // The reserve holds what one compaction writes.
-    let options = || small().reserve_bytes(1 << 20);
-    for capacity in [1_500_000, 2_000_000, 2_345_678] {
+    for capacity in [1_000_000, 1_500_000, 2_345_678, 3_300_000] {
         let fs = MemFs::new();
         let (environment, clock) = manual(&fs);
-        let db = options().open_with("db", environment).unwrap();
+        let db = small().open_with("db", environment).unwrap();
         fs.set_capacity(Some(capacity));
         // Fill it: whatever is acknowledged counts.
         let mut acknowledged = 0;
@@ -129,7 +129,7 @@ fn a_full_disk_loses_nothing_and_writes_resume_by_themselves() {
         check(&db, deleted);
         drop(db);
         let (environment, _) = manual(&fs);
-        let db = options().open_with("db", environment).unwrap();
+        let db = small().open_with("db", environment).unwrap();
         check(&db, deleted);
         for n in 0..again {
             assert_eq!(
@@ -410,4 +410,71 @@ fn readers_see_whole_batches_under_load() {
     check_directory(&fs, Path::new("db"), &db).unwrap();
     assert!(db.metrics().compactions > 0, "nothing was compacted on the way");
     db.close().unwrap();
+}
+
+#[test]
+fn a_write_that_may_not_wait_is_busy_with_a_reason() {
+    let fs = MemFs::new();
+    let (environment, _clock) = manual(&fs);
+    let db = small().memtables_max(2).open_with("db", environment).unwrap();
+    let at_once = WriteOptions::default().deadline(Duration::ZERO);
+    let put = |n: u64| {
+        let mut batch = WriteBatch::new();
+        batch.put(key(n), value(n, 400));
+        db.write_with(batch, &at_once)
+    };
+    let (written, refusal) = (0..10_000)
+        .find_map(|n| put(n).err().map(|error| (n, error)))
+        .expect("nothing is flushed, so the queue fills");
+    assert_eq!(refusal.kind(), ErrorKind::Busy, "{refusal:?}");
+    assert_eq!(refusal.busy_reason(), Some(BusyReason::MemtableQueue));
+    assert!(
+        written > 10 && db.get(key(written)).unwrap().is_none(),
+        "a refused write does nothing"
+    );
+    // With patience the writer does the waiting work itself, as there are no threads; and then nobody has to wait.
+    db.put(key(written), value(written, 400)).unwrap();
+    put(written + 1).unwrap();
+    assert_eq!(db.metrics().flushes, 1);
+}
+
+#[test]
+fn too_many_level_0_tables_slow_writes_down_and_then_hold_them_up() {
+    let fs = MemFs::new();
+    let (environment, clock) = manual(&fs);
+    let options = small().l0_compaction_trigger(2).l0_stall_tables(3, 5);
+    let db = options.open_with("db", environment).unwrap();
+    let flush = |n: u64| {
+        db.put(key(n), value(n, 400)).unwrap();
+        // One flush and no compaction.
+        db.flush().unwrap();
+    };
+    (0..3).for_each(flush);
+    assert_eq!(db.metrics().levels[0].0, 3);
+    let before = clock.now();
+    for n in 0..20 {
+        db.put(key(n), value(n, 400)).unwrap();
+    }
+    let metrics = db.metrics();
+    assert!(
+        metrics.writes_delayed > 10 && metrics.stalled > Duration::ZERO,
+        "{metrics:?}"
+    );
+    assert_eq!(
+        clock.now() - before,
+        metrics.stalled,
+        "the clock that was given is the one that is slept on"
+    );
+    db.flush().unwrap();
+    flush(3);
+    assert_eq!(db.metrics().levels[0].0, 5);
+    let mut batch = WriteBatch::new();
+    batch.put("k", "v");
+    let refusal = db
+        .write_with(batch, &WriteOptions::default().deadline(Duration::ZERO))
+        .unwrap_err();
+    assert_eq!(refusal.busy_reason(), Some(BusyReason::L0Tables), "{refusal:?}");
+    // The writer that may wait compacts.
+    db.put("k", "v").unwrap();
+    assert!(db.metrics().levels[0].0 < 5);
 }
