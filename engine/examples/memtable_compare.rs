@@ -70,6 +70,10 @@ trait Map: Sync {
     /// Walks over everything and returns a sum of what it met.
     fn scan(&self) -> u64;
     fn scan_back(&self) -> u64;
+    /// Bytes that it has taken from the system itself, beside the allocator.
+    fn mapped_bytes(&self) -> u64 {
+        0
+    }
 }
 
 fn put(seqno: u64) -> Tag {
@@ -108,6 +112,9 @@ impl Map for Arc<Memtable> {
             iter.prev().expect("does not fail");
         }
         sum
+    }
+    fn mapped_bytes(&self) -> u64 {
+        self.bytes_used()
     }
 }
 
@@ -246,7 +253,8 @@ fn measure(
     let map = new();
     let insert = ns_each(keys.len(), || fill(&*map, keys, 1));
     let heap_bytes = HEAP_BYTES.load(Ordering::Relaxed) - heap_bytes;
-    let entry_bytes = number(usize::try_from(heap_bytes).expect("grew")) / number(keys.len());
+    let taken_bytes = u64::try_from(heap_bytes).expect("grew") + map.mapped_bytes();
+    let entry_bytes = number(usize::try_from(taken_bytes).expect("fits into memory")) / number(keys.len());
     let get = ns_each(reads.len(), || {
         assert!(
             reads.iter().all(|key| map.get(key) == VALUE.len()),
