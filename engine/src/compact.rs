@@ -7,14 +7,14 @@ use siltstone_compaction::{
     BottomCheck, CompactionStream, LeveledOptions, OutputSplitter, Plan, PlanKind, TableMeta,
 };
 use siltstone_sstable::MergeIterator;
-use siltstone_vfs::Result;
+use siltstone_vfs::{Error, ErrorKind, Result};
 
 use crate::core::Core;
 use crate::install::TreeEdit;
 use crate::level_iter::LevelIter;
 use crate::source::Source;
 use crate::super_version::TableSet;
-use crate::table_writer::write_tables;
+use crate::table_writer::{Trouble, write_tables};
 use crate::tree::Tree;
 
 impl Core {
@@ -30,7 +30,7 @@ impl Core {
     }
 
     /// Carries out `plan`.
-    pub(crate) fn compact_tree(&self, tree: &Arc<Tree>, plan: &Plan) -> Result<()> {
+    pub(crate) fn compact_tree(&self, tree: &Arc<Tree>, plan: &Plan) -> Result<(), Trouble> {
         let mut edit = TreeEdit::new(Arc::clone(tree));
         match plan.kind {
             PlanKind::Trivial | PlanKind::DeleteOnly => {
@@ -41,7 +41,7 @@ impl Core {
             PlanKind::Merge => {
                 let view = tree.view();
                 let snapshots = self.snapshots.list();
-                let merge = MergeIterator::new(sources(&view.tables, plan)?);
+                let merge = MergeIterator::new(sources(&view.tables, plan).map_err(Trouble::Input)?);
                 let bottom = BottomCheck::new(&view.tables.version, plan);
                 let stream = CompactionStream::new(merge, &snapshots, bottom);
                 let target = tree.options.load().target_table_bytes;
@@ -72,20 +72,23 @@ impl Core {
 fn sources(tables: &TableSet, plan: &Plan) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for (level, metas) in &plan.inputs {
-        let handles = metas.iter().map(|meta| {
-            Arc::clone(
-                tables
-                    .find(meta.id)
-                    .expect("a planned table is in the version it was planned from"),
+        // Missing where the keyspace has been dropped since the plan was made.
+        let missing = || {
+            Error::new(
+                ErrorKind::NotFound,
+                "a planned table is not in the version any more",
             )
-        });
+        };
+        let handles = metas
+            .iter()
+            .map(|meta| tables.find(meta.id).cloned().ok_or_else(missing));
         if *level == 0 {
             for handle in handles {
-                sources.push(Source::Table(Box::new(handle.table()?.iter().fill_cache(false))));
+                sources.push(Source::Table(Box::new(handle?.table()?.iter().fill_cache(false))));
             }
         } else {
             sources.push(Source::Level(Box::new(
-                LevelIter::new(handles.collect()).fill_cache(false),
+                LevelIter::new(handles.collect::<Result<_>>()?).fill_cache(false),
             )));
         }
     }

@@ -56,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) garbage: Sender<Garbage>,
     pub(crate) reaper: Mutex<Reaper>,
+    /// Held by the one that takes writes up again.
+    pub(crate) resuming: Mutex<()>,
     /// Tables of a manifest edit whose fate is open: removed once a new manifest has settled it.
     pub(crate) doubtful: Mutex<Vec<PathBuf>>,
     pub(crate) report: RecoveryReport,
@@ -139,12 +141,12 @@ impl Core {
         self.commit.visible()
     }
 
-    /// Notes the failure of background or log work: a full disk is waited out, damage to one table is that table's
-    /// affair, anything else refuses writes from now on.
+    /// Notes a failed write, be it of the log, a table or the manifest: a full disk is waited out, anything else refuses
+    /// writes from now on.
     pub(crate) fn note_failure(&self, error: &Error) {
         match error.kind() {
             ErrorKind::NoSpace => self.space.note_full(self),
-            ErrorKind::Corruption | ErrorKind::Unsupported | ErrorKind::Closed | ErrorKind::NotFound => {}
+            ErrorKind::Closed => {}
             _ => self.failure.record(error),
         }
     }

@@ -263,12 +263,12 @@ impl Cursor {
     fn settle_forward(&mut self, mut skip: bool) -> Result<()> {
         while self.merge.valid() {
             let (key, tag) = (self.merge.user_key(), self.merge.tag());
+            if is_above(key, &self.upper) {
+                return Ok(());
+            }
             if tag.seqno() > self.seqno || (skip && key == self.key) {
                 self.merge.next()?;
                 continue;
-            }
-            if is_above(key, &self.upper) {
-                return Ok(());
             }
             if !tag.is_tombstone() {
                 self.stand = Stand::On;

@@ -217,6 +217,7 @@ impl Db {
             garbage,
             reaper: Mutex::new(Reaper::new(garbage_inbox.clone())),
             doubtful: Mutex::new(Vec::new()),
+            resuming: Mutex::new(()),
             report: found.report,
             lock,
         });
@@ -241,12 +242,14 @@ impl Db {
             Log::create(Arc::clone(fs), dir, segment, record, log_options)
         };
         match begin(options.log_segment_bytes) {
-            Err(error) if error.kind() == ErrorKind::NoSpace && Self::give_up_reserve(fs, dir)? => begin(
-                options
-                    .log_segment_bytes
-                    .min(options.reserve_bytes / 2)
-                    .max(64 << 10),
-            ),
+            Err(error) if error.kind() == ErrorKind::NoSpace => {
+                // It may have been given up before, when the disk filled.
+                Self::give_up_reserve(fs, dir)?;
+                let half_the_reserve =
+                    (options.reserve_bytes / 2).clamp(64 << 10, options.log_segment_bytes.max(64 << 10));
+                begin(half_the_reserve.min(options.log_segment_bytes))
+                    .or_else(|_| begin(options.log_segment_bytes.min(16 << 10)))
+            }
             other => other,
         }
     }
@@ -353,6 +356,9 @@ impl Db {
                     .commit(&edit)
                     .inspect_err(|error| core.note_failure(error))?;
                 tree.options.store(Arc::new(options));
+                tree.refresh_pressure();
+                core.progress.announce();
+                core.schedule();
             }
             return Ok(Keyspace::new(Arc::clone(self.handle()), tree));
         }

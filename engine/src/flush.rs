@@ -10,7 +10,7 @@ use siltstone_vfs::Result;
 use crate::core::Core;
 use crate::install::TreeEdit;
 use crate::super_version::MemtableSlot;
-use crate::table_writer::write_tables;
+use crate::table_writer::{Trouble, write_tables};
 use crate::tree::Tree;
 
 impl Core {
@@ -44,7 +44,8 @@ impl Core {
             let sources = slots.iter().map(|slot| slot.table.iter()).collect();
             let snapshots = self.snapshots.list();
             let stream = CompactionStream::new(MergeIterator::new(sources), &snapshots, BottomCheck::never());
-            let output = write_tables(self, tree, 0, stream, OutputSplitter::new(u64::MAX, Vec::new()))?;
+            let output = write_tables(self, tree, 0, stream, OutputSplitter::new(u64::MAX, Vec::new()))
+                .map_err(Trouble::into_error)?;
             self.counters
                 .flushed_bytes
                 .fetch_add(output.bytes, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use siltstone_compaction::VersionEdit;
 use siltstone_sstable::SeqNo;
-use siltstone_vfs::{Error, ErrorKind, Removable, Result};
+use siltstone_vfs::{Removable, Result};
 use siltstone_wal::{SegmentId, segment_path};
 
 use crate::core::Core;
@@ -76,13 +76,15 @@ impl Core {
         if let Err(error) = manifest.commit(&edit) {
             self.note_failure(&error);
             let in_doubt = manifest.in_doubt();
+            if in_doubt {
+                // Under the manifest's lock: whoever settles the doubt must find them.
+                self.doubtful.lock().extend(added.iter().cloned());
+            }
             drop(manifest);
             drop(edits);
             self.mapped_tables.fetch_sub(opened, Ordering::Relaxed);
-            if in_doubt {
-                self.doubtful.lock().extend(added)
-            } else {
-                self.abandon(added)
+            if !in_doubt {
+                self.abandon(added);
             }
             return Err(error.context("a change of the tables could not be recorded"));
         }
@@ -102,9 +104,9 @@ impl Core {
             edit.tree.install(tables, &edit.flushed);
             removed.iter().for_each(|handle| handle.retire());
         }
-        drop(manifest);
         // A new manifest has settled that nothing names these.
         let settled = std::mem::take(&mut *self.doubtful.lock());
+        drop(manifest);
         self.abandon(settled);
         if let Some(min) = log_segment_min {
             self.remove_segments_below(min);
@@ -154,7 +156,7 @@ impl Core {
             .map_or(current, |segment| segment.id)
     }
 
-    fn remove_segments_below(&self, min: SegmentId) {
+    pub(crate) fn remove_segments_below(&self, min: SegmentId) {
         let mut obsolete = Vec::new();
         {
             let mut state = self.commit.lock();
@@ -190,9 +192,4 @@ fn keyspace_edit(edit: &TreeEdit) -> KeyspaceEdit {
         options: None,
         version: edit.version.clone(),
     }
-}
-
-/// Whether a job that failed with this may be tried again as it is.
-pub(crate) fn worth_retrying(error: &Error) -> bool {
-    error.kind() == ErrorKind::NoSpace
 }

@@ -7,7 +7,7 @@ use crate::value::{Key, Value};
 
 /// Entries in key order from either end, as they were when it was made. Each item is owned.
 ///
-/// An error ends the iteration at that end.
+/// An error ends the iteration, at both ends.
 ///
 /// ```
 /// # fn main() -> siltstone::Result<()> {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -11,10 +12,9 @@ use siltstone_vfs::{Error, ErrorKind, Result};
 
 use crate::batch::KeyspaceId;
 use crate::core::Core;
-use crate::install::worth_retrying;
 use crate::options::BackgroundMode;
 use crate::reaper::Garbage;
-use crate::table_writer::is_interruption;
+use crate::table_writer::Trouble;
 use crate::tree::Tree;
 
 /// A piece of background work.
@@ -27,6 +27,15 @@ pub(crate) enum Job {
     Compact(Arc<Tree>, Box<Plan>),
 }
 
+impl Job {
+    fn tree(&self) -> Option<&Arc<Tree>> {
+        match self {
+            Job::PrepareLog => None,
+            Job::Flush(tree) | Job::Compact(tree, _) => Some(tree),
+        }
+    }
+}
+
 /// Which jobs a worker takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
@@ -37,6 +46,8 @@ pub(crate) enum Class {
 
 /// Says "look for work" to the workers of each class.
 pub(crate) struct Scheduler {
+    /// Set under the commit lock, so apart from what another lock guards.
+    wants_log: AtomicBool,
     running: Mutex<Running>,
     flush: Sender<()>,
     compact: Sender<()>,
@@ -44,13 +55,18 @@ pub(crate) struct Scheduler {
 
 #[derive(Default)]
 struct Running {
-    wants_log: bool,
     preparing_log: bool,
     flushing: HashSet<KeyspaceId>,
     in_flight: HashMap<KeyspaceId, InFlight>,
     compactions: HashMap<KeyspaceId, usize>,
     /// Keyspaces whose compaction somebody does by hand.
     manual: HashSet<KeyspaceId>,
+}
+
+impl Running {
+    fn any(&self) -> bool {
+        self.preparing_log || !self.flushing.is_empty() || self.compactions.values().any(|count| *count > 0)
+    }
 }
 
 /// The receiving ends, for the workers.
@@ -65,6 +81,7 @@ impl Scheduler {
         let (flush, flush_inbox) = crossbeam_channel::bounded(1);
         let (compact, compact_inbox) = crossbeam_channel::bounded(1);
         let scheduler = Scheduler {
+            wants_log: AtomicBool::new(false),
             running: Mutex::new(Running::default()),
             flush,
             compact,
@@ -80,7 +97,7 @@ impl Scheduler {
 
     /// Asks for a log segment to be made ready.
     pub(crate) fn want_log_segment(&self) {
-        self.running.lock().wants_log = true;
+        self.wants_log.store(true, Ordering::Release);
     }
 
     fn wake(&self) {
@@ -101,10 +118,11 @@ impl Core {
     }
 
     fn take_job(&self, class: Class) -> Option<Job> {
+        let mut running = self.scheduler.running.lock();
+        // Under the lock: whoever sees no job running after a failure may rely on it.
         if self.closing() || self.failure.cause().is_some() {
             return None;
         }
-        let mut running = self.scheduler.running.lock();
         match class {
             Class::Flush => self.take_flush(&mut running),
             Class::Compact => self.take_compaction(&mut running),
@@ -112,8 +130,8 @@ impl Core {
     }
 
     fn take_flush(&self, running: &mut Running) -> Option<Job> {
-        if running.wants_log && !running.preparing_log {
-            (running.wants_log, running.preparing_log) = (false, true);
+        if !running.preparing_log && self.scheduler.wants_log.swap(false, Ordering::AcqRel) {
+            running.preparing_log = true;
             return Some(Job::PrepareLog);
         }
         let trees = self.trees.load();
@@ -156,40 +174,29 @@ impl Core {
         None
     }
 
-    /// Runs a job that was taken, and settles what its failure means.
-    fn run(&self, job: Job) -> Result<()> {
+    /// Runs a job that was taken, and settles what its failure means. A panic is settled, too.
+    fn run(&self, job: Job) -> Result<(), Trouble> {
+        let mut settle = Settle {
+            core: self,
+            job: &job,
+            put_aside: false,
+        };
         let outcome = match &job {
-            Job::PrepareLog => self.syncer.load_full().prepare(),
-            Job::Flush(tree) => self.flush_tree(tree),
+            Job::PrepareLog => self.syncer.load_full().prepare().map_err(Trouble::Output),
+            Job::Flush(tree) => self.flush_tree(tree).map_err(Trouble::Output),
             Job::Compact(tree, plan) => self.compact_tree(tree, plan),
         };
-        if let Err(error) = &outcome
-            && !is_interruption(error)
+        let interrupted = self.closing() || job.tree().is_some_and(|tree| tree.is_dropped());
+        if let Err(trouble) = &outcome
+            && !interrupted
         {
-            self.counters.note_background_error(error);
-            self.note_failure(error);
-        }
-        let mut running = self.scheduler.running.lock();
-        match job {
-            Job::PrepareLog => running.preparing_log = false,
-            Job::Flush(tree) => _ = running.flushing.remove(&tree.id),
-            Job::Compact(tree, plan) => {
-                if let Some(count) = running.compactions.get_mut(&tree.id) {
-                    *count -= 1;
-                }
-                // What cannot be read cannot be compacted: its tables stay taken until the next open, and reads of
-                // them say why.
-                let unreadable = outcome
-                    .as_ref()
-                    .is_err_and(|error| error.kind() == ErrorKind::Corruption);
-                if let Some(in_flight) = running.in_flight.get_mut(&tree.id)
-                    && !unreadable
-                {
-                    in_flight.finish(&plan);
-                }
+            self.counters.note_background_error(trouble.error());
+            match trouble {
+                Trouble::Output(error) => self.note_failure(error),
+                Trouble::Input(_) => settle.put_aside = true,
             }
         }
-        drop(running);
+        drop(settle);
         self.progress.announce();
         outcome
     }
@@ -208,22 +215,24 @@ impl Core {
         else {
             return Ok(false);
         };
-        self.run(job)?;
-        Ok(true)
+        match self.run(job) {
+            // What could not be read has been put aside, and is in the metrics: no affair of whoever ran the job.
+            Ok(()) | Err(Trouble::Input(_)) => Ok(true),
+            Err(Trouble::Output(error)) => Err(error),
+        }
     }
 
     /// Whether a job is under way.
     pub(crate) fn jobs_running(&self) -> bool {
-        let running = self.scheduler.running.lock();
-        running.preparing_log || !running.flushing.is_empty() || running.compactions.values().any(|n| *n > 0)
+        self.scheduler.running.lock().any()
     }
 
     /// Whether background work is under way or waits to be.
     pub(crate) fn has_work(&self) -> bool {
-        if self.jobs_running() {
+        let mut running = self.scheduler.running.lock();
+        if running.any() {
             return true;
         }
-        let mut running = self.scheduler.running.lock();
         if self
             .trees
             .load()
@@ -250,7 +259,8 @@ impl Core {
     /// A step of the reaper while no worker looks for a job, so that none of them holds a view for that moment.
     pub(crate) fn reap_undisturbed(&self) -> bool {
         let _nobody_looks = self.scheduler.running.lock();
-        self.reaper.lock().step(self)
+        // One that is at work has not finished.
+        self.reaper.try_lock().is_none_or(|mut reaper| reaper.step(self))
     }
 
     /// Waits for `done`, doing the work here where there are no threads. Fails with the sticky error, where a job it
@@ -259,10 +269,10 @@ impl Core {
         let full_before = self.space.failures();
         loop {
             let seen = self.progress.generation();
+            self.check_open()?;
             if done() {
                 return Ok(());
             }
-            self.check_open()?;
             self.failure.check()?;
             if self.background == BackgroundMode::Manual {
                 if !self.run_job()? && !done() {
@@ -285,8 +295,10 @@ impl Core {
 
     /// Takes a keyspace's compactions into one's own hands until the guard goes.
     pub(crate) fn take_over_compaction(&self, tree: &Arc<Tree>) -> Result<ManualCompaction<'_>> {
+        let mut mine = false;
         self.wait_for("manual compaction", || {
-            self.scheduler.running.lock().manual.insert(tree.id)
+            mine = mine || self.scheduler.running.lock().manual.insert(tree.id);
+            mine
         })?;
         let guard = ManualCompaction {
             core: self,
@@ -320,8 +332,41 @@ impl Core {
             *running.compactions.entry(tree.id).or_insert(0) += 1;
             plan
         };
-        self.run(Job::Compact(Arc::clone(tree), Box::new(plan)))?;
+        self.run(Job::Compact(Arc::clone(tree), Box::new(plan)))
+            .map_err(Trouble::into_error)?;
         Ok(true)
+    }
+}
+
+/// Takes a job out of the list of running ones when it is over, however it ended.
+struct Settle<'j> {
+    core: &'j Core,
+    job: &'j Job,
+    /// What cannot be read cannot be compacted: its tables stay taken until the next open, and reads of them say why.
+    put_aside: bool,
+}
+
+impl Drop for Settle<'_> {
+    fn drop(&mut self) {
+        let mut running = self.core.scheduler.running.lock();
+        match self.job {
+            Job::PrepareLog => running.preparing_log = false,
+            Job::Flush(tree) => _ = running.flushing.remove(&tree.id),
+            Job::Compact(tree, plan) => {
+                if let Some(count) = running.compactions.get_mut(&tree.id) {
+                    *count -= 1;
+                }
+                if let Some(in_flight) = running.in_flight.get_mut(&tree.id)
+                    && !self.put_aside
+                {
+                    in_flight.finish(plan);
+                }
+                if tree.is_dropped() {
+                    running.in_flight.remove(&tree.id);
+                    running.compactions.remove(&tree.id);
+                }
+            }
+        }
     }
 }
 
@@ -420,7 +465,7 @@ fn work(core: &Core, class: Class, inbox: &Receiver<()>, stopped: &Receiver<()>)
             match ran {
                 Ok(Ok(())) => {}
                 // With room again, or when a table has gone, the job is taken up anew.
-                Ok(Err(error)) if worth_retrying(&error) => break,
+                Ok(Err(trouble)) if trouble.error().kind() == ErrorKind::NoSpace => break,
                 Ok(Err(_)) => {}
                 Err(panic) => {
                     let message = panic

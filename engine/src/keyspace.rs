@@ -231,7 +231,7 @@ impl std::fmt::Debug for Keyspace {
     }
 }
 
-fn check_readable(core: &Core, tree: &Tree) -> Result<()> {
+pub(crate) fn check_readable(core: &Core, tree: &Tree) -> Result<()> {
     core.check_open()?;
     if tree.is_dropped() {
         return Err(Error::new(
@@ -252,8 +252,9 @@ pub(crate) fn get_with<R>(
     key: &[u8],
     read: impl FnOnce(&[u8]) -> R,
 ) -> Result<Option<R>> {
-    check_readable(core, tree)?;
     let view = tree.pin();
+    // After the view: a dropped keyspace is marked before its view is emptied.
+    check_readable(core, tree)?;
     let seqno = seqno.unwrap_or_else(|| core.visible());
     Ok(view.get(key, seqno)?.map(|found| read(&found)))
 }
@@ -279,8 +280,8 @@ pub(crate) fn cursor(
     seqno: Option<SeqNo>,
     bounds: KeyBounds,
 ) -> Result<Cursor> {
-    check_readable(core, tree)?;
     let view = tree.view();
+    check_readable(core, tree)?;
     let seqno = seqno.unwrap_or_else(|| core.visible());
     Cursor::new(Arc::clone(core), view, seqno, bounds)
 }

@@ -207,6 +207,7 @@ pub(crate) fn replay_log(
     let mut segment_last: Vec<(SegmentId, SeqNo)> = Vec::new();
     let mut record_last: Vec<(RecordSeq, SeqNo)> = Vec::new();
     let report = &mut found.report;
+    let mut touched: Vec<usize> = Vec::new();
     let mut visit = |record: siltstone_wal::Record<'_>| -> Result<()> {
         let place = |error: Error| {
             error
@@ -247,6 +248,9 @@ pub(crate) fn replay_log(
             let key = InternalKey::new(operation.key, Tag::new(operation.seqno, operation.kind));
             view.memtable.table.insert(key, operation.value);
             report.replayed += 1;
+            if !touched.contains(&at) {
+                touched.push(at);
+            }
         }
         last = last.max(end);
         match segment_last.last_mut() {
@@ -255,7 +259,8 @@ pub(crate) fn replay_log(
         }
         record_last.push((record.sequence, end));
         // Memtables are cut between batches, as they were when they were written.
-        for tree in trees {
+        for at in touched.drain(..) {
+            let tree = &trees[at];
             if tree.pin().memtable.table.bytes_used() >= tree.options.load().memtable_size_bytes {
                 tree.rotate(end, record.sequence);
             }
@@ -286,6 +291,8 @@ pub(crate) fn replay_log(
     for segment in &outcome.segments {
         let path = segment_path(dir, segment.id);
         if segment.state == SegmentState::Live {
+            // Before the new manifest says how far the seqnos have come.
+            fs.sync_file(&path)?;
             let last = segment_last
                 .iter()
                 .find(|(id, _)| *id == segment.id)

@@ -1,12 +1,15 @@
 //! Flushing on demand, and taking writes up again after a failure.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use siltstone_vfs::Result;
 use siltstone_wal::{Log, LogOptions, SegmentId};
 
 use crate::commit::SealedSegment;
 use crate::core::{Core, closed};
+use crate::install::TreeEdit;
+use crate::manifest::Edit;
 use crate::tree::Tree;
 
 impl Core {
@@ -44,68 +47,99 @@ impl Core {
 
     /// See [`Db::resume`](crate::Db::resume).
     pub(crate) fn resume(&self) -> Result<()> {
+        let _one_at_a_time = self.resuming.lock();
         self.check_open()?;
         if self.failure.cause().is_none() {
             return Ok(());
         }
         // Jobs that met the failure are on their way out; no new ones start while it stands.
-        while self.jobs_running() {
+        loop {
             let seen = self.progress.generation();
-            if self.jobs_running() {
-                self.progress
-                    .wait_beyond(seen, std::time::Duration::from_millis(10));
+            if !self.jobs_running() {
+                break;
             }
+            self.check_open()?;
+            self.progress
+                .wait_beyond(seen, std::time::Duration::from_millis(10));
         }
         self.manifest.lock().rewrite()?;
+        self.flush_everything()?;
         self.begin_new_log()?;
-        let trees = self.trees.load_full();
-        self.seal(&trees);
-        let mut edits = Vec::new();
-        for tree in trees.iter().filter(|tree| !tree.is_dropped()) {
-            edits.extend(self.flush_to_tables(tree)?);
-        }
-        // One edit for all keyspaces, so that what is durable is a prefix of the commits without the old log.
-        if !edits.is_empty() {
-            self.install(edits)?;
-        }
         self.failure.clear();
         self.progress.announce();
         self.schedule();
         Ok(())
     }
 
-    /// Leaves the old log, whose state is unknown, and goes on in a new one.
-    fn begin_new_log(&self) -> Result<()> {
-        let mut state = self.commit.lock();
-        let Some(old) = &state.log else {
-            return Err(closed());
-        };
-        let last_id = self
-            .syncer
-            .load()
-            .live_segments()
-            .iter()
-            .map(|(id, _)| id.0)
-            .max()
-            .unwrap_or(0);
-        // A spare segment may have been made under the next id.
-        let mut id = SegmentId(last_id.max(old.segment().0) + 1);
-        while self.fs.exists(&siltstone_wal::segment_path(&self.dir, id))? {
-            id = SegmentId(id.0 + 1);
+    /// Makes tables of all that is in memory, as one edit: what is durable then is all of the commits, without the log.
+    fn flush_everything(&self) -> Result<()> {
+        let trees = self.trees.load_full();
+        self.seal(&trees);
+        let mut edits: Vec<TreeEdit> = Vec::new();
+        for tree in trees.iter().filter(|tree| !tree.is_dropped()) {
+            match self.flush_to_tables(tree) {
+                Ok(edit) => edits.extend(edit),
+                Err(error) => {
+                    let opened = edits.iter().flat_map(|edit| &edit.opened);
+                    let paths: Vec<_> = opened.map(|handle| self.table_path(handle.meta().id)).collect();
+                    drop(edits);
+                    self.mapped_tables.fetch_sub(paths.len(), Ordering::Relaxed);
+                    self.abandon(paths);
+                    return Err(error);
+                }
+            }
         }
-        let options = LogOptions {
-            segment_size_bytes: self.options.log_segment_bytes,
-            io: self.options.log_io,
+        if edits.is_empty() {
+            Ok(())
+        } else {
+            self.install(edits)
+        }
+    }
+
+    /// Leaves the old log, whose state is unknown and which nothing needs any more, and goes on in a new one. The old
+    /// segments are not synced again: that could only pretend that they are.
+    fn begin_new_log(&self) -> Result<()> {
+        let (old, new) = {
+            let mut state = self.commit.lock();
+            let Some(old) = &state.log else {
+                return Err(closed());
+            };
+            let last_id = self
+                .syncer
+                .load()
+                .live_segments()
+                .iter()
+                .map(|(id, _)| id.0)
+                .max()
+                .unwrap_or(0);
+            // A spare segment may have been made under the next id.
+            let mut id = SegmentId(last_id.max(old.segment().0) + 1);
+            while self.fs.exists(&siltstone_wal::segment_path(&self.dir, id))? {
+                id = SegmentId(id.0 + 1);
+            }
+            let options = LogOptions {
+                segment_size_bytes: self.options.log_segment_bytes,
+                io: self.options.log_io,
+            };
+            let sealed = SealedSegment {
+                id: old.segment(),
+                last: state.last(),
+                bytes: options.segment_size_bytes,
+            };
+            let (log, syncer) =
+                Log::create_anew(Arc::clone(&self.fs), &self.dir, id, old.next_sequence(), options)?;
+            state.sealed.push_back(sealed);
+            let old = state.log.replace(log);
+            self.syncer.store(syncer);
+            (old, id)
         };
-        let sealed = SealedSegment {
-            id: old.segment(),
-            last: state.last(),
-            bytes: options.segment_size_bytes,
+        drop(old);
+        let edit = Edit {
+            log_segment_min: Some(new.0),
+            ..Edit::default()
         };
-        let (log, syncer) = Log::create(Arc::clone(&self.fs), &self.dir, id, old.next_sequence(), options)?;
-        state.sealed.push_back(sealed);
-        state.log = Some(log);
-        self.syncer.store(syncer);
+        self.manifest.lock().commit(&edit)?;
+        self.remove_segments_below(new);
         Ok(())
     }
 }

@@ -162,8 +162,8 @@ impl KeyspaceSnapshot {
     /// # Errors
     /// As [`Keyspace::get`].
     pub fn get_ref(&self, key: impl AsRef<[u8]>) -> Result<Option<&[u8]>> {
-        self.core().check_open()?;
         let view = self.tree().view();
+        keyspace::check_readable(self.core(), self.tree())?;
         let (bytes, block) = match view.get(key.as_ref(), self.held.seqno)? {
             None => return Ok(None),
             Some(Found::Memtable(bytes) | Found::Table(TableValue::Mapped(bytes))) => {

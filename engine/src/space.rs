@@ -73,13 +73,14 @@ impl Space {
             return Ok(());
         }
         let now = core.clock.now();
-        {
-            let mut last = self.last_probe.lock();
-            if last.is_some_and(|last| now >= last && now - last < PROBE_INTERVAL) {
-                return Err(refusal(core));
-            }
-            *last = Some(now);
+        // Held over the probe: two of them would take each other's reserve for a leftover.
+        let Some(mut last) = self.last_probe.try_lock() else {
+            return Err(refusal(core));
+        };
+        if last.is_some_and(|last| now >= last && now - last < PROBE_INTERVAL) {
+            return Err(refusal(core));
         }
+        *last = Some(now);
         match ensure_reserve(core) {
             Ok(()) => {
                 self.full.store(false, Ordering::Release);

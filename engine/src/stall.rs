@@ -17,6 +17,8 @@ use crate::super_version::SuperVersion;
 const DELAYED_BYTES_PER_S_MAX: u64 = 64 << 20;
 /// … and just before its stop mark.
 const DELAYED_BYTES_PER_S_MIN: u64 = 2 << 20;
+/// The longest that one batch keeps the others waiting.
+const SLOT_MAX: Duration = Duration::from_secs(1);
 /// Compaction debt, in multiples of the first level's target, from which writes are delayed, and at which they wait.
 const DEBT_SLOWDOWN_FACTOR: u64 = 64;
 const DEBT_STOP_FACTOR: u64 = 256;
@@ -149,7 +151,9 @@ impl Pacer {
             return None;
         }
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(bytes_per_s.max(1));
-        *next_free = start + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        // One huge batch must not refuse its followers long after the pressure is gone.
+        let slot = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).min(SLOT_MAX);
+        *next_free = start + slot;
         Some(wait)
     }
 }

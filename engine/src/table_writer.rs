@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use siltstone_compaction::{CompactionStream, OutputSplitter, TableMeta};
 use siltstone_sstable::{InternalIterator, TableBuilder, TableId, TableSummary};
-use siltstone_vfs::{Error, ErrorKind, Result};
+use siltstone_vfs::{Error, Result};
 
 use crate::core::{Core, closed};
 use crate::table_handle::TableHandle;
@@ -31,7 +31,7 @@ pub(crate) fn write_tables<I: InternalIterator>(
     level: usize,
     mut stream: CompactionStream<I>,
     mut splitter: OutputSplitter,
-) -> Result<Output> {
+) -> Result<Output, Trouble> {
     let mut writer = Writer {
         core,
         tree,
@@ -40,9 +40,10 @@ pub(crate) fn write_tables<I: InternalIterator>(
         finished: Vec::new(),
         current: None,
     };
-    let outcome = writer
-        .fill(&mut stream, &mut splitter)
-        .and_then(|()| writer.open());
+    let outcome = match writer.fill(&mut stream, &mut splitter) {
+        Ok(()) => writer.open().map_err(Trouble::Output),
+        Err(trouble) => Err(trouble),
+    };
     outcome.inspect_err(|_| {
         let Writer { started, current, .. } = writer;
         drop(current);
@@ -65,14 +66,14 @@ impl Writer<'_> {
         &mut self,
         stream: &mut CompactionStream<I>,
         splitter: &mut OutputSplitter,
-    ) -> Result<()> {
+    ) -> Result<(), Trouble> {
         let mut until_check = ENTRIES_BETWEEN_CHECKS;
-        while let Some((key, value)) = stream.next()? {
+        while let Some((key, value)) = stream.next().map_err(Trouble::Input)? {
             until_check -= 1;
             if until_check == 0 {
                 until_check = ENTRIES_BETWEEN_CHECKS;
                 if self.core.closing() {
-                    return Err(closed());
+                    return Err(closed().into());
                 }
             }
             let size_bytes = self
@@ -89,7 +90,7 @@ impl Writer<'_> {
             };
             builder.add(key, value)?;
         }
-        self.finish_current()
+        Ok(self.finish_current()?)
     }
 
     fn finish_current(&mut self) -> Result<()> {
@@ -154,7 +155,29 @@ pub(crate) fn meta_of(id: TableId, summary: TableSummary) -> TableMeta {
     }
 }
 
-/// The failure of a job that has to be told to writers, or `None` where the job was only interrupted.
-pub(crate) fn is_interruption(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Closed | ErrorKind::NotFound)
+/// What stopped a job.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// What it had to read. Its tables are put aside; the rest of the database goes on.
+    Input(Error),
+    /// What it had to write.
+    Output(Error),
+}
+
+impl Trouble {
+    pub(crate) fn error(&self) -> &Error {
+        let (Trouble::Input(error) | Trouble::Output(error)) = self;
+        error
+    }
+
+    pub(crate) fn into_error(self) -> Error {
+        let (Trouble::Input(error) | Trouble::Output(error)) = self;
+        error
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Trouble {
+        Trouble::Output(error)
+    }
 }

@@ -127,6 +127,12 @@ impl Tree {
         });
     }
 
+    /// Computes the demand on writers anew, after a change of options.
+    pub(crate) fn refresh_pressure(&self) {
+        let _one_at_a_time = self.install.lock();
+        self.pressure.update(&self.view(), &self.options.load());
+    }
+
     fn change(&self, next: impl FnOnce(&SuperVersion) -> SuperVersion) {
         let _one_at_a_time = self.install.lock();
         let old = self.view.load_full();

@@ -56,11 +56,27 @@ impl Log {
         next_sequence: RecordSeq,
         options: LogOptions,
     ) -> Result<(Self, Arc<LogSyncer>)> {
+        sync_older_segments(&*fs, dir, first_segment)?;
+        Self::create_anew(fs, dir, first_segment, next_sequence, options)
+    }
+
+    /// As [`create`](Log::create), without syncing older segments.
+    ///
+    /// REQUIRES: whatever is in them is durable elsewhere, and they will not be replayed.
+    ///
+    /// # Errors
+    /// As [`create`](Log::create).
+    pub fn create_anew(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        first_segment: SegmentId,
+        next_sequence: RecordSeq,
+        options: LogOptions,
+    ) -> Result<(Self, Arc<LogSyncer>)> {
         options.validate()?;
         if next_sequence == RecordSeq(0) {
             return Err(Error::invalid("the records of a log are numbered from 1"));
         }
-        sync_older_segments(&*fs, dir, first_segment)?;
         let synced = next_sequence.previous();
         let syncer = Arc::new(LogSyncer::new(fs, dir, first_segment, synced, options));
         let Some(first) = syncer.take_next(RECORD_HEADER_BYTES)?.pop() else {

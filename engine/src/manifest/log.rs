@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use siltstone_vfs::{Error, Fs, Removable, Result, WriteFile};
+use siltstone_vfs::{Error, ErrorKind, Fs, Removable, Result, WriteFile};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::codec;
@@ -209,7 +209,8 @@ impl Manifest {
             .ok_or_else(|| Error::invalid("the manifest has no file to append to"))?;
         file.append(record)?;
         if sync {
-            file.sync()?;
+            // Sticky, also for want of space: until a new file is current, a crash may find the edit.
+            file.sync().map_err(|error| error.with_kind(ErrorKind::Io))?;
         }
         self.bytes += record.len() as u64;
         if sync {
