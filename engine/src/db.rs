@@ -103,7 +103,7 @@ impl Db {
     ///
     /// # Errors
     /// `Busy` where another process, or another handle in this one, has it open; `Corruption` where synced data is
-    /// damaged (nothing has been changed then); `Unsupported` for a newer format; `NoSpace`; `Io`.
+    /// damaged (no live data has been changed then; leftovers may have been removed); `Unsupported` for a newer format; `NoSpace`; `Io`.
     pub fn open(dir: impl AsRef<Path>) -> Result<Db> {
         Options::default().open(dir)
     }

@@ -174,10 +174,6 @@ impl<'m> Records<'m> {
                     .is_some_and(|record| record.synced > self.offset as u64)
         })
     }
-
-    pub(super) fn bytes_left(&self) -> usize {
-        self.bytes.len() - self.offset
-    }
 }
 
 pub(super) fn decode_snapshot(path: &Path, offset: usize, payload: &[u8]) -> Result<Snapshot> {

@@ -89,10 +89,7 @@ impl Manifest {
                     .with_advice("restore the manifest from a backup"));
                 }
                 // The one edit that may be torn: nothing rested on it yet.
-                None => {
-                    let _torn_bytes = records.bytes_left();
-                    return Ok(state);
-                }
+                None => return Ok(state),
             }
         }
     }
