@@ -12,6 +12,7 @@ use crate::core::Core;
 use crate::cursor::{Cursor, KeyBounds};
 use crate::db::Handle;
 use crate::iter::Iter;
+use crate::multi_get;
 use crate::options::BackgroundMode;
 use crate::tree::Tree;
 use crate::value::Value;
@@ -266,12 +267,16 @@ pub(crate) fn multi_get<K: AsRef<[u8]>>(
     keys: impl IntoIterator<Item = K>,
 ) -> Vec<Result<Option<Value>>> {
     let view = tree.pin();
+    let keys: Vec<K> = keys.into_iter().collect();
+    if let Err(error) = check_readable(core, tree) {
+        return keys.iter().map(|_| Err(error.clone())).collect();
+    }
     let seqno = seqno.unwrap_or_else(|| core.visible());
-    let get = |key: K| {
-        check_readable(core, tree)?;
-        Ok(view.get(key.as_ref(), seqno)?.map(|found| Value::from(&*found)))
-    };
-    keys.into_iter().map(get).collect()
+    let mut answers = Vec::with_capacity(keys.len());
+    for group in keys.chunks(multi_get::GROUP) {
+        multi_get::get_group(&view, group, seqno, &mut answers);
+    }
+    answers
 }
 
 pub(crate) fn cursor(

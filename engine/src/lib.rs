@@ -18,6 +18,7 @@ mod level_iter;
 mod manifest;
 mod memtable;
 mod metrics;
+mod multi_get;
 mod options;
 mod reaper;
 mod recovery;

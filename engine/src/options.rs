@@ -87,7 +87,7 @@ impl Default for KeyspaceOptions {
             memtables_max: 3,
             block_size_bytes: 4096,
             compression: [Compression::None; LEVELS],
-            filter: FilterKind::Blocked { bits_per_key: 10 },
+            filter: FilterKind::Auto,
             l0_compaction_trigger: 4,
             l0_slowdown_tables: 16,
             l0_stop_tables: 32,
@@ -138,7 +138,8 @@ macro_rules! keyspace_setters {
             self
         }
 
-        /// The filter of each table. Default blocked, 10 bits a key (about 1% false positives).
+        /// The filter of each table. Default [`FilterKind::Auto`]: a hash index, or where entries are small a blocked Bloom
+        /// filter of 10 bits a key.
         #[must_use]
         pub fn filter(mut self, filter: FilterKind) -> Self {
             self$(.$($field)+)?.filter = filter;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use siltstone_compaction::{LEVELS, Version};
-use siltstone_sstable::{SeqNo, TableId, TableValue, Tag, key_hash};
+use siltstone_sstable::{KeyHeads, SeqNo, TableId, TableValue, Tag, key_hash};
 use siltstone_vfs::Result;
 use siltstone_wal::RecordSeq;
 
@@ -61,6 +61,8 @@ impl MemtableSlot {
 pub(crate) struct TableSet {
     pub(crate) version: Version,
     levels: [Arc<[Arc<TableHandle>]>; LEVELS],
+    /// The largest keys of each level's tables.
+    largest: [Arc<KeyHeads>; LEVELS],
 }
 
 impl TableSet {
@@ -88,11 +90,33 @@ impl TableSet {
             };
             version.level(level).iter().map(open).collect()
         });
-        TableSet { version, levels }
+        let largest = std::array::from_fn(|level| {
+            // The tables of level 0 are in order of age.
+            let sorted = if level == 0 { &[] } else { version.level(level) };
+            Arc::new(KeyHeads::new(sorted.iter().map(|meta| &*meta.largest)))
+        });
+        TableSet {
+            version,
+            levels,
+            largest,
+        }
     }
 
     pub(crate) fn level(&self, level: usize) -> &Arc<[Arc<TableHandle>]> {
         &self.levels[level]
+    }
+
+    /// The largest keys of a level below 0, for finding the first table that reaches a key.
+    #[allow(dead_code)]
+    pub(crate) fn largest(&self, level: usize) -> &Arc<KeyHeads> {
+        &self.largest[level]
+    }
+
+    /// The table of a level below 0 that may hold `key`. The key may lie before all that the table holds.
+    #[inline]
+    pub(crate) fn candidate(&self, level: usize, key: &[u8]) -> Option<&Arc<TableHandle>> {
+        let tables = &self.levels[level];
+        tables.get(self.largest[level].lower_bound(key, |at| &tables[at].meta().largest))
     }
 
     pub(crate) fn handles(&self) -> impl Iterator<Item = &Arc<TableHandle>> {
@@ -137,38 +161,32 @@ impl SuperVersion {
     /// table of each deeper level.
     #[inline]
     pub(crate) fn get(&self, key: &[u8], seqno: SeqNo) -> Result<Option<Found<'_>>> {
-        if let Some((tag, value)) = self.memtable.table.get(key, seqno) {
-            return Ok(alive(tag, Found::Memtable(value)));
+        match self.get_from_memtables(key, seqno) {
+            Some((tag, value)) => Ok(alive(tag, Found::Memtable(value))),
+            None => self.get_from_tables(key, seqno),
         }
-        for immutable in &self.immutables {
-            if let Some((tag, value)) = immutable.table.get(key, seqno) {
-                return Ok(alive(tag, Found::Memtable(value)));
-            }
-        }
-        self.get_from_tables(key, seqno)
+    }
+
+    #[inline]
+    pub(crate) fn get_from_memtables(&self, key: &[u8], seqno: SeqNo) -> Option<(Tag, &[u8])> {
+        let older = || self.immutables.iter().find_map(|slot| slot.table.get(key, seqno));
+        self.memtable.table.get(key, seqno).or_else(older)
     }
 
     fn get_from_tables(&self, key: &[u8], seqno: SeqNo) -> Result<Option<Found<'_>>> {
         let hash = key_hash(key);
         for handle in self.tables.level(0).iter() {
-            let meta = handle.meta();
-            if *meta.smallest > *key || *meta.largest < *key {
-                continue;
-            }
-            if let Some(entry) = handle.table()?.get(key, hash, seqno)? {
+            if handle.meta().contains(key)
+                && let Some(entry) = handle.get(key, hash, seqno)?
+            {
                 return Ok(alive(entry.tag, Found::Table(entry.value)));
             }
         }
         for level in 1..LEVELS {
-            let tables = self.tables.level(level);
-            let Some(handle) = tables.get(tables.partition_point(|table| *table.meta().largest < *key))
-            else {
+            let Some(handle) = self.tables.candidate(level, key) else {
                 continue;
             };
-            if *handle.meta().smallest > *key {
-                continue;
-            }
-            if let Some(entry) = handle.table()?.get(key, hash, seqno)? {
+            if let Some(entry) = handle.get(key, hash, seqno)? {
                 return Ok(alive(entry.tag, Found::Table(entry.value)));
             }
         }
@@ -177,6 +195,6 @@ impl SuperVersion {
 }
 
 #[inline]
-fn alive(tag: Tag, found: Found<'_>) -> Option<Found<'_>> {
+pub(crate) fn alive<T>(tag: Tag, found: T) -> Option<T> {
     (!tag.is_tombstone()).then_some(found)
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::Sender;
 use siltstone_compaction::TableMeta;
-use siltstone_sstable::Table;
+use siltstone_sstable::{SeqNo, Table, TableEntry};
 use siltstone_vfs::{Error, Result};
 
 use crate::reaper::Garbage;
@@ -51,6 +51,19 @@ impl TableHandle {
     #[inline]
     pub(crate) fn table(&self) -> Result<&Arc<Table>> {
         self.table.as_ref().map_err(Error::clone)
+    }
+
+    /// The newest entry of `key` up to `seqno`; `hash` is the key's.
+    ///
+    /// # Errors
+    /// Those of the table, and where it could not be opened, that error for every key of its range.
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<TableEntry<'_>>> {
+        match &self.table {
+            Ok(table) => table.get(key, hash, seqno),
+            Err(error) if self.meta.contains(key) => Err(error.clone()),
+            Err(_) => Ok(None),
+        }
     }
 
     /// The error that opening the table met.

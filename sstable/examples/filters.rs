@@ -31,6 +31,7 @@ fn main() -> Result<()> {
             report(count * 1_000_000, FilterKind::Standard { bits_per_key })?;
             report(count * 1_000_000, FilterKind::Blocked { bits_per_key })?;
         }
+        report(count * 1_000_000, FilterKind::HashIndex)?;
     }
     Ok(())
 }
@@ -61,10 +62,10 @@ fn report(keys: u64, filter: FilterKind) -> Result<()> {
     let (hit_ns, hits) = time(&table, (0..PROBES).map(|n| key_hash(&scattered(n).to_be_bytes())));
     let (miss_ns, passed) = time(&table, (0..PROBES).map(|n| key_hash(&(keys + n).to_be_bytes())));
     assert_eq!(hits, PROBES, "a filter never loses a key");
-    let name = if filter.number() == 1 {
-        "standard"
-    } else {
-        "blocked"
+    let name = match filter {
+        FilterKind::Standard { .. } => "standard",
+        FilterKind::Blocked { .. } => "blocked",
+        _ => "hash index",
     };
     let bits = summary.filter_bytes * 8 * 100 / keys;
     let rate = passed * 100_000 / PROBES;

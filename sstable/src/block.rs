@@ -331,6 +331,19 @@ impl BlockHeader {
         Ok(low)
     }
 
+    /// Entry `index`, which must be below `count`, if it is one of `user_key`.
+    #[inline]
+    pub(crate) fn entry_of(
+        &self,
+        content: &[u8],
+        index: usize,
+        user_key: &[u8],
+    ) -> Result<Option<RawEntry>, BlockDamage> {
+        let entry = self.entry(content, index)?;
+        let rest = user_key.strip_prefix(&content[self.prefix()]);
+        Ok((rest == Some(&content[entry.suffix()])).then_some(entry))
+    }
+
     /// The newest entry of `user_key` with a seqno up to `seqno`.
     #[inline]
     pub(crate) fn find(

@@ -8,16 +8,14 @@ use siltstone_vfs::{Error, Result, WriteFile};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::block::{BlockBuilder, encode_lone_head, lone_content_len};
+use crate::filter::{FilterBuilder, Place};
 use crate::format::{
     BLOCK_TRAILER_BYTES, BlockTrailer, CONTENT_BYTES_MAX, FORMAT_VERSION, Footer, PAD_BYTES_MAX, PAGE_BYTES,
     SECTION_ALIGN_BYTES, SECTION_FILTER, SECTION_INDEX, SECTION_PROPERTIES, Section, checksum, index,
     u32_len,
 };
 use crate::index::{IndexBuilder, separator};
-use crate::{
-    Compression, FilterKind, InternalKey, Properties, SeqNo, TableOptions, Tag, check_entry_size, filter,
-    key_hash,
-};
+use crate::{Compression, InternalKey, Properties, SeqNo, TableOptions, Tag, check_entry_size, key_hash};
 
 use output::{Compressor, Output};
 
@@ -25,7 +23,7 @@ const TRAILER: u64 = BLOCK_TRAILER_BYTES as u64;
 
 /// Writes one table.
 ///
-/// Holds one block, the index so far and eight bytes a distinct key; entries go out in chunks of 2 MiB. After an error
+/// Holds one block, the index so far and up to 24 bytes a distinct key; entries go out in chunks of 2 MiB. After an error
 /// the file is useless and every further call reports that error. Dropping a builder leaves a partial file, which no
 /// reader accepts.
 pub struct TableBuilder {
@@ -43,7 +41,7 @@ pub struct TableBuilder {
     /// The last complete block waits for its separator, which needs the next key.
     separator_due: bool,
     index: IndexBuilder,
-    hashes: Vec<u64>,
+    filter: FilterBuilder,
     compressor: Option<Compressor>,
     content: Vec<u8>,
     scratch: Vec<u8>,
@@ -93,17 +91,18 @@ impl TableBuilder {
     /// Builds into `file`, which is empty. `path` is for error messages. Options that are out of range are reported by
     /// the first [`add`](Self::add).
     pub fn new(file: Box<dyn WriteFile>, path: &Path, options: TableOptions) -> Self {
+        let filter = FilterBuilder::new(options.filter, options.compression != Compression::None);
         Self {
             output: Output::new(file),
             path: path.to_owned(),
             options,
             failed: options.validate().err(),
-            block: BlockBuilder::default(),
+            block: BlockBuilder::new(filter.fingerprints_below()),
             block_end: 0,
             open_block: None,
             separator_due: false,
             index: IndexBuilder::default(),
-            hashes: Vec::new(),
+            filter,
             compressor: None,
             content: Vec::new(),
             scratch: Vec::new(),
@@ -120,7 +119,7 @@ impl TableBuilder {
                 seqno_min: SeqNo::MAX,
                 seqno_max: SeqNo::ZERO,
                 compression: options.compression.number(),
-                filter_kind: options.filter.number(),
+                filter_kind: 0,
                 block_size_bytes: options.block_size_bytes as u64,
                 creator: Properties::this_creator(),
                 format_version: FORMAT_VERSION,
@@ -157,7 +156,7 @@ impl TableBuilder {
         self.output.offset()
             + pending
             + self.index.size_bytes()
-            + filter::size_bytes(self.options.filter, self.hashes.len() as u64)
+            + self.filter.size_bytes(self.totals.entries, self.entry_bytes())
             + (self.totals.smallest_key.len() + self.last_key.len() + 256) as u64
     }
 
@@ -182,8 +181,10 @@ impl TableBuilder {
         let mut sections = Vec::new();
         let index_section = std::mem::take(&mut self.index).finish(data_end)?;
         self.write_section(SECTION_INDEX, &index_section, &mut sections)?;
-        let filter = filter::build(self.options.filter, &self.hashes);
+        let entry_bytes = self.entry_bytes();
+        let filter = std::mem::take(&mut self.filter).finish(self.totals.entries, entry_bytes);
         if let Some(filter) = &filter {
+            self.totals.filter_kind = filter[0];
             self.write_section(SECTION_FILTER, filter, &mut sections)?;
         }
         let properties = self.totals.encode()?;
@@ -231,23 +232,32 @@ impl TableBuilder {
             }
         }
         self.push_separator(Some(key.user_key));
+        let place;
         if alone {
+            place = Place {
+                block: self.index.blocks(),
+                entry: 0,
+            };
             self.write_alone(key, value, lone_len)?;
         } else {
             if self.block.is_empty() {
                 self.begin_block(lone_len)?;
             }
+            place = Place {
+                block: self.index.blocks(),
+                entry: self.block.count(),
+            };
             self.block.push(key, hash, value);
         }
-        self.count(key, hash, value);
+        self.count(key, hash, place, value);
         Ok(())
     }
 
-    fn count(&mut self, key: InternalKey<'_>, hash: u64, value: &[u8]) {
+    fn count(&mut self, key: InternalKey<'_>, hash: u64, place: Place, value: &[u8]) {
         let totals = &mut self.totals;
         let first = totals.entries == 0;
-        if self.options.filter != FilterKind::None && (first || self.last_key != key.user_key) {
-            self.hashes.push(hash);
+        if first || self.last_key != key.user_key {
+            self.filter.push(hash, place);
         }
         if first {
             totals.smallest_key = key.user_key.to_vec();
@@ -261,6 +271,10 @@ impl TableBuilder {
         self.last_key.clear();
         self.last_key.extend_from_slice(key.user_key);
         self.last_tag = Some(key.tag);
+    }
+
+    fn entry_bytes(&self) -> u64 {
+        self.totals.key_bytes + self.totals.value_bytes
     }
 
     fn compressed(&self) -> bool {
@@ -300,6 +314,9 @@ impl TableBuilder {
     fn cut(&mut self) -> Result<()> {
         if self.block.is_empty() {
             return Ok(());
+        }
+        if let Some(typical) = self.block.typical() {
+            self.filter.note_block(typical);
         }
         let mut content = std::mem::take(&mut self.content);
         self.block.encode(&mut content);

@@ -1,46 +1,28 @@
 //! Filters: which tables cannot hold a key.
 
 mod blocked;
+mod builder;
+mod hash_index;
 mod standard;
 
 use std::path::Path;
 
 use bloomfilter::Bloom;
-use siltstone_vfs::{Error, Mapping, Result};
+use siltstone_vfs::{Error, Mapping, Result, prefetch};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::FilterKind;
-use crate::format::{FILTER_HEADER_BYTES, u32_at, u64_at};
+use crate::format::{
+    FILTER_BLOCKED, FILTER_HASH_INDEX, FILTER_HEADER_BYTES, FILTER_STANDARD, u32_at, u64_at,
+};
 use crate::table::SectionBytes;
+
+pub(crate) use builder::FilterBuilder;
+pub(crate) use hash_index::{HashIndex, Place, TypicalBlock, misplaced};
 
 /// XXH3-64 of a user key: the one hash that every filter, and every block's fingerprints, work on.
 #[inline]
 pub fn key_hash(user_key: &[u8]) -> u64 {
     xxh3_64(user_key)
-}
-
-/// The filter section for these keys; `None` for [`FilterKind::None`].
-pub(crate) fn build(kind: FilterKind, hashes: &[u64]) -> Option<Vec<u8>> {
-    let (probes, payload) = match kind {
-        FilterKind::None => return None,
-        FilterKind::Standard { bits_per_key } => standard::build(hashes, bits_per_key),
-        FilterKind::Blocked { bits_per_key } => blocked::build(hashes, bits_per_key),
-    };
-    let mut out = vec![0; FILTER_HEADER_BYTES];
-    out[0] = kind.number();
-    out[4..8].copy_from_slice(&probes.to_le_bytes());
-    out[8..16].copy_from_slice(&(hashes.len() as u64).to_le_bytes());
-    out[16..24].copy_from_slice(&(payload.len() as u64).to_le_bytes());
-    out.extend_from_slice(&payload);
-    Some(out)
-}
-
-/// About how long the section becomes for `keys` keys.
-pub(crate) fn size_bytes(kind: FilterKind, keys: u64) -> u64 {
-    match kind {
-        FilterKind::None => 0,
-        _ => FILTER_HEADER_BYTES as u64 + (keys * u64::from(kind.bits_per_key())).div_ceil(8),
-    }
 }
 
 /// An opened filter.
@@ -52,6 +34,7 @@ pub(crate) enum Filter {
         bytes: SectionBytes,
         probes: u32,
     },
+    HashIndex(HashIndex),
 }
 
 impl std::fmt::Debug for Filter {
@@ -60,6 +43,7 @@ impl std::fmt::Debug for Filter {
             Filter::Absent => "Absent",
             Filter::Standard(_) => "Standard",
             Filter::Blocked { .. } => "Blocked",
+            Filter::HashIndex(_) => "HashIndex",
         })
     }
 }
@@ -77,17 +61,21 @@ impl Filter {
         if u64_at(header, 16) != Some(payload.len() as u64) {
             return Err(damaged("its length is not what its header says"));
         }
-        if header[1..4] != [0; 3] || header[24..].iter().any(|&byte| byte != 0) {
+        let used = if header[0] == FILTER_HASH_INDEX { 32 } else { 24 };
+        if header[1..4] != [0; 3] || header[used..].iter().any(|&byte| byte != 0) {
             return Err(damaged("a reserved byte is not zero"));
         }
         match header[0] {
-            1 => standard::open(payload, probes)
+            FILTER_STANDARD => standard::open(payload, probes)
                 .map(|bloom| Filter::Standard(Box::new(bloom)))
                 .map_err(damaged),
-            2 => {
+            FILTER_BLOCKED => {
                 blocked::check(payload, probes).map_err(damaged)?;
                 Ok(Filter::Blocked { bytes, probes })
             }
+            FILTER_HASH_INDEX => HashIndex::open(bytes, mapping)
+                .map(Filter::HashIndex)
+                .map_err(damaged),
             // A filter only ever saves work: without it, answers are the same.
             _ => Ok(Filter::Absent),
         }
@@ -103,6 +91,23 @@ impl Filter {
             }
             Filter::Absent => true,
             Filter::Standard(bloom) => bloom.check(&hash),
+            Filter::HashIndex(hashed) => hashed.next(&mut hashed.probe(hash), mapping).is_some(),
+        }
+    }
+}
+
+impl Filter {
+    /// Starts to load what a question for a key with this hash looks at first.
+    #[inline]
+    pub(crate) fn prefetch(&self, mapping: &Mapping, hash: u64) {
+        match self {
+            Filter::Blocked { bytes, .. } => {
+                let view = bytes.get(mapping);
+                let payload = view.get(FILTER_HEADER_BYTES..).unwrap_or_default();
+                prefetch(payload, blocked::line_start(payload, hash));
+            }
+            Filter::HashIndex(hashed) => hashed.prefetch(mapping, hash),
+            Filter::Absent | Filter::Standard(_) => {}
         }
     }
 }

@@ -128,6 +128,8 @@ pub(crate) fn any_options() -> impl Strategy<Value = TableOptions> {
         Just(FilterKind::None),
         (1u32..=64).prop_map(|bits_per_key| FilterKind::Standard { bits_per_key }),
         (1u32..=64).prop_map(|bits_per_key| FilterKind::Blocked { bits_per_key }),
+        Just(FilterKind::HashIndex),
+        Just(FilterKind::Auto),
     ];
     (block, compression, filter).prop_map(|(block_size_bytes, compression, filter)| TableOptions {
         block_size_bytes,

@@ -56,6 +56,13 @@ pub const INDEX_HEADER_BYTES: usize = 32;
 /// Length of the filter section's header, a cache line so that the blocks behind it are aligned.
 pub const FILTER_HEADER_BYTES: usize = 64;
 
+/// A filter of the `bloomfilter` crate.
+pub const FILTER_STANDARD: u8 = 1;
+/// A Bloom filter in blocks of a cache line.
+pub const FILTER_BLOCKED: u8 = 2;
+/// A hash table of the places of entries.
+pub const FILTER_HASH_INDEX: u8 = 3;
+
 /// Length of one block of the blocked filter: a cache line.
 pub const FILTER_BLOCK_BYTES: usize = 64;
 

@@ -132,6 +132,8 @@ pub(crate) struct Index {
     bytes: SectionBytes,
     count: usize,
     prefix: Box<[u8]>,
+    /// Where every block starts at a multiple of one length: that length. No offset need be looked up then.
+    stride: Option<u64>,
     offsets: usize,
     separator_offsets: usize,
     separators: usize,
@@ -184,6 +186,7 @@ impl Index {
         let this = Index {
             count,
             prefix,
+            stride: stride_of(&view[offsets..separator_offsets - 8]),
             offsets,
             separator_offsets,
             separators,
@@ -219,6 +222,12 @@ impl Index {
     /// Where block `block` starts and ends in the file, its trailer included.
     #[inline]
     pub(crate) fn block_range(&self, view: &[u8], block: usize) -> (u64, u64) {
+        if let Some(stride) = self.stride
+            && block + 1 < self.count
+        {
+            let start = block as u64 * stride;
+            return (start, start + stride);
+        }
         let at = self.offsets + 8 * block;
         match array::<16>(view, at) {
             Some(pair) => (u64_at(&pair, 0).unwrap_or(0), u64_at(&pair, 8).unwrap_or(0)),
@@ -342,6 +351,15 @@ fn check_ascending<const N: usize, T: PartialOrd>(
         }
     }
     Ok(())
+}
+
+/// The distance between all neighbours of an array of offsets that starts with 0, if there is one distance.
+fn stride_of(offsets: &[u8]) -> Option<u64> {
+    let offsets = offsets.as_chunks::<8>().0;
+    let stride = u64::from_le_bytes(*offsets.get(1)?);
+    let even =
+        |(at, offset): (usize, &[u8; 8])| Some(u64::from_le_bytes(*offset)) == stride.checked_mul(at as u64);
+    offsets.iter().enumerate().all(even).then_some(stride)
 }
 
 /// The part of the file between two block offsets.

@@ -32,7 +32,7 @@ pub struct Properties {
     /// The compression that was asked for, as [`Compression::number`](crate::Compression::number). In a table with 0
     /// every block is stored as it is.
     pub compression: u8,
-    /// The filter's kind, as [`FilterKind::number`](crate::FilterKind::number).
+    /// The filter's kind, 0 none, 1 standard, 2 blocked, 3 hash index.
     pub filter_kind: u8,
     /// The block size that was asked for.
     pub block_size_bytes: u64,

@@ -12,11 +12,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use siltstone_vfs::{Mapping, Result};
+use siltstone_vfs::{Mapping, Result, prefetch, prefetch_range};
 
-use crate::block::BlockHeader;
-use crate::filter::Filter;
-use crate::format::Section;
+use crate::block::{BlockHeader, RawEntry};
+use crate::filter::{Filter, HashIndex, Place, TypicalBlock, misplaced};
+use crate::format::{Section, index as to_index};
 use crate::index::Index;
 use crate::{BlockCache, BlockSlice, Properties, SeqNo, TableId, Tag};
 
@@ -82,15 +82,103 @@ impl fmt::Debug for TableValue<'_> {
 
 impl Table {
     /// The newest entry of `user_key` with a seqno of at most `seqno`, be it a value or a tombstone. `hash` is
-    /// [`key_hash`](crate::key_hash) of the key; with another hash the answer may be `None`. The filter is asked first.
+    /// [`key_hash`](crate::key_hash) of the key; with another hash the answer may be `None`. The filter is asked first, and
+    /// where it is a hash index, it leads straight to the entry.
     ///
     /// # Errors
     /// `Corruption` and `Unsupported` about the block that had to be read; `Io`. Other keys stay readable.
     #[inline]
     pub fn get(&self, user_key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<TableEntry<'_>>> {
-        if !self.may_contain(hash) {
-            return Ok(None);
+        match &self.filter {
+            Filter::HashIndex(hashed) => return self.get_by_hash(hashed, user_key, hash, seqno),
+            filter if !filter.may_contain(&self.mapping, hash) => return Ok(None),
+            _ => {}
         }
+        self.get_in_order(user_key, hash, seqno)
+    }
+
+    /// Goes to the newest entry of the key at once. Where an older one is wanted, the search starts anew.
+    #[inline]
+    fn get_by_hash(
+        &self,
+        hashed: &HashIndex,
+        user_key: &[u8],
+        hash: u64,
+        seqno: SeqNo,
+    ) -> Result<Option<TableEntry<'_>>> {
+        let mut probe = hashed.probe(hash);
+        while let Some(place) = hashed.next(&mut probe, &self.mapping) {
+            match self.entry_at(place, &hashed.typical, user_key)? {
+                Some(entry) if entry.tag.seqno() <= seqno => return Ok(Some(entry)),
+                Some(_) => return self.get_in_order(user_key, hash, seqno),
+                None => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// The entry at `place`, if it is one of `user_key`.
+    #[inline]
+    fn entry_at(
+        &self,
+        place: Place,
+        typical: &TypicalBlock,
+        user_key: &[u8],
+    ) -> Result<Option<TableEntry<'_>>> {
+        if place.block >= self.index.count() {
+            return Err(misplaced(&self.mapping, place));
+        }
+        self.prefetch_place(place, typical);
+        let content = self.content(self.index.view(&self.mapping), place.block, true)?;
+        let bytes = content.bytes();
+        let header = BlockHeader::parse(bytes).map_err(|damage| self.damaged_block(place.block, damage))?;
+        if place.entry >= header.count() {
+            return Err(misplaced(&self.mapping, place));
+        }
+        let found = header
+            .entry_of(bytes, place.entry, user_key)
+            .map_err(|damage| self.damaged_block(place.block, damage))?;
+        Ok(found.map(|raw| table_entry(content, &raw)))
+    }
+
+    /// Starts to load everything that reading the entry at `place` will touch, if its block looks like most. The header
+    /// says where in a block the entry is: without this, its own lines could only be asked for when that has come.
+    #[inline]
+    fn prefetch_place(&self, place: Place, typical: &TypicalBlock) {
+        let Some(bytes) = self.mapping.bytes() else { return };
+        if self.compressed || place.block >= self.index.count() {
+            return;
+        }
+        let (start, _) = self
+            .index
+            .block_range(self.index.view(&self.mapping), place.block);
+        let start = to_index(start);
+        prefetch(bytes, start);
+        let (key_stride, value_stride) = (usize::from(typical.key_stride), usize::from(typical.value_stride));
+        let key = start + usize::from(typical.keys_start) + place.entry * key_stride;
+        prefetch_range(bytes, key, key_stride, 2);
+        let value = start + usize::from(typical.values_start) + place.entry * value_stride;
+        prefetch_range(bytes, value, value_stride, 4);
+    }
+
+    /// The first of two steps of a read ahead: starts to load what the filter looks at for `hash`.
+    #[inline]
+    pub fn prefetch_filter(&self, hash: u64) {
+        self.filter.prefetch(&self.mapping, hash);
+    }
+
+    /// The second step, when the first has come: starts to load the entry that a read of `hash` will look at, if the
+    /// table has a hash index.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: u64) {
+        if let Filter::HashIndex(hashed) = &self.filter
+            && let Some(place) = hashed.next(&mut hashed.probe(hash), &self.mapping)
+        {
+            self.prefetch_place(place, &hashed.typical);
+        }
+    }
+
+    fn get_in_order(&self, user_key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<TableEntry<'_>>> {
         let index = self.index.view(&self.mapping);
         let mut block = self.index.find(index, user_key);
         while block < self.index.count() {
@@ -120,15 +208,7 @@ impl Table {
         let found = BlockHeader::parse(bytes)
             .and_then(|header| header.find(bytes, user_key, hash, seqno))
             .map_err(|damage| self.damaged_block(block, damage))?;
-        let Some(entry) = found else { return Ok(None) };
-        let value = match content {
-            Content::Mapped(bytes) => TableValue::Mapped(&bytes[entry.value()]),
-            Content::Cached(block) => TableValue::Block(BlockSlice::new(block, entry.value())),
-        };
-        Ok(Some(TableEntry {
-            tag: entry.tag,
-            value,
-        }))
+        Ok(found.map(|raw| table_entry(content, &raw)))
     }
 
     /// Whether a key with this hash may be in the table; `false` is certain.
@@ -182,6 +262,16 @@ impl Table {
         }
         self.index.block_range(view, block).0
     }
+}
+
+/// A decoded entry where it lies.
+#[inline]
+fn table_entry<'t>(content: Content<'t>, raw: &RawEntry) -> TableEntry<'t> {
+    let value = match content {
+        Content::Mapped(bytes) => TableValue::Mapped(&bytes[raw.value()]),
+        Content::Cached(block) => TableValue::Block(BlockSlice::new(block, raw.value())),
+    };
+    TableEntry { tag: raw.tag, value }
 }
 
 impl fmt::Debug for Table {

@@ -102,6 +102,8 @@ fn random_filter(rng: &mut StdRng) -> FilterKind {
             FilterKind::None,
             FilterKind::Standard { bits_per_key },
             FilterKind::Blocked { bits_per_key },
+            FilterKind::HashIndex,
+            FilterKind::Auto,
         ],
     )
 }

@@ -153,6 +153,7 @@ fn a_sound_table_passes_check() {
         for filter in [
             FilterKind::None,
             FilterKind::default(),
+            FilterKind::HashIndex,
             FilterKind::Standard { bits_per_key: 10 },
         ] {
             let (_dir, path) = one_table(TableOptions {

@@ -67,6 +67,7 @@ mod mem_fs;
 mod memory;
 mod os_fs;
 mod os_log;
+mod prefetch;
 mod retire;
 
 #[cfg(test)]
@@ -81,4 +82,5 @@ pub use mapping::{Advice, Mapping, TABLE_EXTENSION};
 pub use mem_fs::MemFs;
 pub use memory::{AnonymousMemory, HUGE_PAGE_BYTES};
 pub use os_fs::{LOCK_FILE_NAME, OsFs};
+pub use prefetch::{CACHE_LINE_BYTES, prefetch, prefetch_range};
 pub use retire::{Removable, Removed, Truncated, Unmapped};

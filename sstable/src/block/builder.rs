@@ -1,5 +1,6 @@
 //! Collects the entries of one block and encodes them at once.
 
+use crate::filter::TypicalBlock;
 use crate::format::{
     BLOCK_FINGERPRINTS, BLOCK_HEADER_BYTES, BLOCK_PREFIX_BYTES_MAX, BLOCK_UNIFORM, BLOCK_WIDE,
     FINGERPRINTS_MAX, u32_len,
@@ -12,7 +13,7 @@ use super::{fingerprint, pack_tag};
 const NARROW_BYTES_MAX: usize = 1 << 16;
 
 /// The entries of a block that is not complete yet: bounded by the block size.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct BlockBuilder {
     /// Key and value of each entry, one after the other.
     arena: Vec<u8>,
@@ -30,8 +31,10 @@ struct Pending {
 }
 
 /// What the encoded length depends on.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Sizes {
+    /// Fingerprints are kept while keys and values average less than this.
+    fingerprints_below: usize,
     count: usize,
     prefix_len: usize,
     key_bytes: usize,
@@ -44,6 +47,19 @@ struct Sizes {
 }
 
 impl Sizes {
+    fn new(fingerprints_below: usize) -> Sizes {
+        Sizes {
+            fingerprints_below,
+            count: 0,
+            prefix_len: 0,
+            key_bytes: 0,
+            value_bytes: 0,
+            varint_bytes: 0,
+            packed_max: 0,
+            uniform: None,
+        }
+    }
+
     fn with(mut self, key_len: usize, value_len: usize, packed: u64, prefix_len: usize) -> Sizes {
         let lens = (key_len, value_len);
         self.uniform = if self.count == 0 {
@@ -66,7 +82,8 @@ impl Sizes {
     }
 
     fn fingerprints(&self) -> usize {
-        if (2..=FINGERPRINTS_MAX).contains(&self.count) {
+        let small = self.key_bytes + self.value_bytes < self.count.saturating_mul(self.fingerprints_below);
+        if small && (2..=FINGERPRINTS_MAX).contains(&self.count) {
             self.count
         } else {
             0
@@ -126,7 +143,7 @@ pub(crate) fn lone_content_len(key: InternalKey<'_>, value_len: usize) -> usize 
 
 fn lone_sizes(key: InternalKey<'_>, value_len: usize) -> Sizes {
     let key_len = key.user_key.len();
-    Sizes::default().with(
+    Sizes::new(0).with(
         key_len,
         value_len,
         pack_tag(key.tag),
@@ -148,8 +165,36 @@ pub(crate) fn encode_lone_head(key: InternalKey<'_>, value_len: usize) -> Vec<u8
 }
 
 impl BlockBuilder {
+    /// A builder whose blocks have fingerprints where keys and values average less than `fingerprints_below` bytes.
+    pub(crate) fn new(fingerprints_below: usize) -> BlockBuilder {
+        BlockBuilder {
+            arena: Vec::new(),
+            entries: Vec::new(),
+            sizes: Sizes::new(fingerprints_below),
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Entries so far.
+    pub(crate) fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// What the block would look like if it were encoded now; `None` where its entries differ in length.
+    pub(crate) fn typical(&self) -> Option<TypicalBlock> {
+        let (key_len, value_len) = self.sizes.uniform?;
+        let keys_start = BLOCK_HEADER_BYTES + self.sizes.fingerprints() + self.sizes.prefix_len;
+        let key_stride = self.sizes.tag_width() + key_len - self.sizes.prefix_len;
+        let values_start = keys_start + key_stride * self.count();
+        Some(TypicalBlock {
+            keys_start: u16::try_from(keys_start).ok()?,
+            key_stride: u16::try_from(key_stride).ok()?,
+            values_start: u16::try_from(values_start).ok()?,
+            value_stride: u16::try_from(value_len).ok()?,
+        })
     }
 
     /// The content's length, or a little more; 0 for an empty block.
@@ -214,7 +259,7 @@ impl BlockBuilder {
         );
         self.arena.clear();
         self.entries.clear();
-        self.sizes = Sizes::default();
+        self.sizes = Sizes::new(self.sizes.fingerprints_below);
     }
 
     fn prefix(&self) -> &[u8] {

@@ -8,7 +8,7 @@ use crate::format::{BLOCK_FINGERPRINTS, BLOCK_UNIFORM, BLOCK_WIDE};
 use crate::{InternalKey, SeqNo, Tag, key_hash};
 
 fn encode(entries: &[Entry]) -> Vec<u8> {
-    let mut builder = BlockBuilder::default();
+    let mut builder = BlockBuilder::new(usize::MAX);
     let mut out = vec![0xee; 7];
     for entry in entries {
         let foreseen = builder.content_len_with(key_of(entry), entry.2.len());

@@ -69,6 +69,12 @@ pub(crate) fn check(payload: &[u8], probes: u32) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Where the one line lies that [`may_contain`] looks at.
+#[inline]
+pub(crate) fn line_start(payload: &[u8], hash: u64) -> usize {
+    block_of(hash, payload.len() / FILTER_BLOCK_BYTES) * FILTER_BLOCK_BYTES
+}
+
 /// `false` is certain. An empty payload, which `check` refuses, contains everything.
 #[inline]
 pub(crate) fn may_contain(payload: &[u8], probes: u32, hash: u64) -> bool {

@@ -3,11 +3,12 @@
 use siltstone_vfs::{Error, Result};
 
 use crate::block::{BlockHeader, fingerprint};
+use crate::filter::{Filter, Place};
 use crate::format::{
     FOOTER_BYTES, SECTION_ALIGN_BYTES, SECTION_FILTER, SECTION_INDEX, SECTION_PROPERTIES, checksum,
     index as to_index,
 };
-use crate::{FilterKind, InternalKey, SeqNo, Tag, key_hash};
+use crate::{InternalKey, SeqNo, Tag, key_hash};
 
 use super::Table;
 use super::block_access::stored_checksum;
@@ -66,6 +67,8 @@ pub struct BlockLayout {
 /// Sums over the entries seen so far, to be held against the properties.
 struct Walk {
     last: Option<(Vec<u8>, Tag)>,
+    /// Distinct user keys.
+    keys: u64,
     entries: u64,
     tombstones: u64,
     key_bytes: u64,
@@ -86,6 +89,7 @@ impl Table {
         let view = self.index.view(&self.mapping);
         let mut walk = Walk {
             last: None,
+            keys: 0,
             entries: 0,
             tombstones: 0,
             key_bytes: 0,
@@ -243,6 +247,12 @@ impl Table {
             if !self.may_contain(hash) {
                 return damaged(format!("entry {entry}, {key:?}, is missing in the filter"));
             }
+            if walk.last.as_ref().is_none_or(|last| last.0 != user_key) {
+                walk.keys += 1;
+                if !self.is_indexed(hash, Place { block, entry }) {
+                    return damaged(format!("entry {entry}, {key:?}, is missing in the hash index"));
+                }
+            }
             walk.count(&user_key, raw.tag, raw.value().len());
         }
         let used = header.uniform_end().unwrap_or(expected_slot);
@@ -281,7 +291,21 @@ impl Table {
             ));
         }
         let has_filter = self.sections.iter().any(|section| section.kind == SECTION_FILTER);
-        if has_filter == (properties.filter_kind == FilterKind::None.number()) {
+        if let Filter::HashIndex(hashed) = &self.filter
+            && hashed.words(&self.mapping) != walk.keys
+        {
+            let what = format!(
+                "hash index has {} words, the table has {} keys",
+                hashed.words(&self.mapping),
+                walk.keys
+            );
+            return Err(Error::corruption(
+                self.path(),
+                self.section_offset(SECTION_FILTER),
+                what,
+            ));
+        }
+        if has_filter == (properties.filter_kind == 0) {
             return Err(Error::corruption(
                 self.path(),
                 at,
@@ -289,6 +313,15 @@ impl Table {
             ));
         }
         Ok(())
+    }
+
+    /// Whether a hash index, if there is one, knows that the newest entry of a key with this hash is at `place`.
+    fn is_indexed(&self, hash: u64, place: Place) -> bool {
+        let Filter::HashIndex(hashed) = &self.filter else {
+            return true;
+        };
+        let mut probe = hashed.probe(hash);
+        std::iter::from_fn(|| hashed.next(&mut probe, &self.mapping)).any(|found| found == place)
     }
 
     fn section_offset(&self, kind: u32) -> u64 {

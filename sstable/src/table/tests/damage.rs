@@ -42,6 +42,7 @@ fn variants() -> Vec<(Vec<Entry>, Vec<u8>)> {
         Compression::None,
         FilterKind::Blocked { bits_per_key },
     )];
+    all.push(small_table(Compression::None, FilterKind::HashIndex));
     if !cfg!(miri) {
         all.push(small_table(
             Compression::Zstd { level: 1 },

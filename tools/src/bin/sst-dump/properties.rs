@@ -86,6 +86,7 @@ fn filter_name(number: u8) -> String {
         0 => "none".to_owned(),
         1 => "standard".to_owned(),
         2 => "blocked".to_owned(),
+        3 => "hash index".to_owned(),
         other => format!("unknown ({other})"),
     }
 }

@@ -1,0 +1,234 @@
+//! A hash table from each user key to the place of its newest entry, read where it lies.
+//!
+//! Buckets of sixteen words fill one cache line each; a word is a fingerprint of the key above the place of its entry.
+//! The hash's high bits choose the bucket by multiply and shift, the low ones are the fingerprint. A key whose bucket is
+//! full goes to the next one, so a search ends at the first word that is zero. A word that matches by chance leads to an
+//! entry with another key; a key that no word matches is not in the table, which makes the index a filter, too.
+
+use siltstone_vfs::{Error, Mapping, prefetch};
+
+use crate::format::{FILTER_HEADER_BYTES, array, index, u16_at, u32_at, u32_len};
+use crate::table::SectionBytes;
+
+const BUCKET_WORDS: usize = 16;
+const BUCKET_BYTES: usize = BUCKET_WORDS * 4;
+/// Keys for each bucket: three quarters full. One bucket in seven is then full to the brim and makes a search go on.
+const KEYS_PER_BUCKET: usize = 12;
+/// What is left of a word is the fingerprint: eight bits at least.
+const PLACE_BITS_MAX: u32 = 24;
+
+/// Where an entry lies: a block, and the entry's number in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) block: usize,
+    pub(crate) entry: usize,
+}
+
+/// What most blocks of the table look like: a hint of what to load before a block's header has been read. All zero where
+/// there is nothing to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TypicalBlock {
+    pub(crate) keys_start: u16,
+    pub(crate) key_stride: u16,
+    pub(crate) values_start: u16,
+    pub(crate) value_stride: u16,
+}
+
+/// The words of distinct keys, given by their hashes and the places of their newest entries.
+pub(crate) struct Built {
+    place_bits: u32,
+    entry_bits: u32,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Built {
+    /// Puts the widths and the hint into a filter section's header.
+    pub(crate) fn encode_header(&self, typical: TypicalBlock, header: &mut [u8]) {
+        header[4..8].copy_from_slice(&(self.place_bits | self.entry_bits << 8).to_le_bytes());
+        let hints = [
+            typical.keys_start,
+            typical.key_stride,
+            typical.values_start,
+            typical.value_stride,
+        ];
+        for (at, hint) in hints.iter().enumerate() {
+            header[24 + 2 * at..26 + 2 * at].copy_from_slice(&hint.to_le_bytes());
+        }
+    }
+}
+
+/// Builds the index; `None` where places do not fit into words.
+pub(crate) fn build(hashes: &[u64], places: &[Place]) -> Option<Built> {
+    let bits = |max: Option<usize>| usize::BITS - max.unwrap_or(0).leading_zeros();
+    let entry_bits = bits(places.iter().map(|place| place.entry).max());
+    let place_bits = entry_bits + bits(places.iter().map(|place| place.block).max());
+    if place_bits > PLACE_BITS_MAX {
+        return None;
+    }
+    let buckets = hashes.len().div_ceil(KEYS_PER_BUCKET).max(1);
+    let mut words = vec![[0_u32; BUCKET_WORDS]; buckets];
+    for (&hash, place) in hashes.iter().zip(places) {
+        let word = fingerprint(hash, place_bits) | u32_len(place.block << entry_bits | place.entry);
+        let mut bucket = bucket_of(hash, buckets);
+        // There is room: three quarters of all words at the most are taken.
+        while words[bucket][BUCKET_WORDS - 1] != 0 {
+            bucket = (bucket + 1) % buckets;
+        }
+        let free = words[bucket].iter_mut().find(|word| **word == 0);
+        *free.expect("the last word is free") = word;
+    }
+    let payload = words
+        .as_flattened()
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+    Some(Built {
+        place_bits,
+        entry_bits,
+        payload,
+    })
+}
+
+/// About how long the payload becomes for `keys` keys.
+pub(crate) fn payload_bytes(keys: u64) -> u64 {
+    keys.div_ceil(KEYS_PER_BUCKET as u64).max(1) * BUCKET_BYTES as u64
+}
+
+#[inline]
+fn bucket_of(hash: u64, buckets: usize) -> usize {
+    index(((u128::from(hash) * buckets as u128) >> 64) as u64)
+}
+
+/// The hash's low bits at the top of a word, never zero: a word that is taken is not zero either.
+#[inline]
+fn fingerprint(hash: u64, place_bits: u32) -> u32 {
+    #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]
+    let low = hash as u32;
+    (low << place_bits).max(1 << place_bits)
+}
+
+/// An index whose header has been checked.
+pub(crate) struct HashIndex {
+    bytes: SectionBytes,
+    buckets: usize,
+    place_bits: u32,
+    entry_bits: u32,
+    pub(crate) typical: TypicalBlock,
+}
+
+/// A search in progress.
+pub(crate) struct Probe {
+    wanted: u32,
+    bucket: usize,
+    /// Words of the bucket that match and have not been returned yet, one bit each.
+    matches: u32,
+    /// Whether the bucket has been looked at.
+    loaded: bool,
+    /// Buckets that may still be looked at.
+    left: usize,
+}
+
+impl HashIndex {
+    /// Checks header and length of a section; in words what is wrong otherwise.
+    pub(crate) fn open(
+        bytes: SectionBytes,
+        mapping: &Mapping,
+    ) -> std::result::Result<HashIndex, &'static str> {
+        let view = bytes.get(mapping);
+        let widths = u32_at(view, 4).unwrap_or_default();
+        let (place_bits, entry_bits) = (widths & 0xff, widths >> 8 & 0xff);
+        let payload = view.get(FILTER_HEADER_BYTES..).unwrap_or_default();
+        if widths >> 16 != 0 || place_bits > PLACE_BITS_MAX || entry_bits > place_bits {
+            return Err("the widths of its places are out of range");
+        }
+        if payload.is_empty() || !payload.len().is_multiple_of(BUCKET_BYTES) {
+            return Err("it does not consist of whole buckets");
+        }
+        let hint = |at: usize| u16_at(view, 24 + 2 * at).unwrap_or_default();
+        Ok(HashIndex {
+            buckets: payload.len() / BUCKET_BYTES,
+            place_bits,
+            entry_bits,
+            typical: TypicalBlock {
+                keys_start: hint(0),
+                key_stride: hint(1),
+                values_start: hint(2),
+                value_stride: hint(3),
+            },
+            bytes,
+        })
+    }
+
+    /// Starts to load what [`probe`](Self::probe) looks at first.
+    #[inline]
+    pub(crate) fn prefetch(&self, mapping: &Mapping, hash: u64) {
+        let at = FILTER_HEADER_BYTES + bucket_of(hash, self.buckets) * BUCKET_BYTES;
+        prefetch(self.bytes.get(mapping), at);
+    }
+
+    /// Begins a search for the keys with this hash.
+    #[inline]
+    pub(crate) fn probe(&self, hash: u64) -> Probe {
+        Probe {
+            wanted: fingerprint(hash, self.place_bits),
+            bucket: bucket_of(hash, self.buckets),
+            matches: 0,
+            loaded: false,
+            left: self.buckets,
+        }
+    }
+
+    /// The next place that may hold the key; `None` when there is none left.
+    #[inline]
+    pub(crate) fn next(&self, probe: &mut Probe, mapping: &Mapping) -> Option<Place> {
+        let view = self.bytes.get(mapping);
+        loop {
+            // Checked when the index was opened: every bucket lies in the section.
+            let bucket = array::<BUCKET_BYTES>(view, FILTER_HEADER_BYTES + probe.bucket * BUCKET_BYTES)?;
+            let words = bucket.as_chunks::<4>().0;
+            if !probe.loaded {
+                probe.loaded = true;
+                for (at, word) in words.iter().enumerate() {
+                    let differs = (u32::from_le_bytes(*word) ^ probe.wanted) >> self.place_bits;
+                    probe.matches |= u32::from(differs == 0) << at;
+                }
+            }
+            if probe.matches != 0 {
+                let at = probe.matches.trailing_zeros() as usize;
+                probe.matches &= probe.matches - 1;
+                let place = (u32::from_le_bytes(words[at]) & ((1 << self.place_bits) - 1)) as usize;
+                return Some(Place {
+                    block: place >> self.entry_bits,
+                    entry: place & ((1 << self.entry_bits) - 1),
+                });
+            }
+            probe.left -= 1;
+            if words[BUCKET_WORDS - 1] == [0; 4] || probe.left == 0 {
+                return None;
+            }
+            probe.bucket = (probe.bucket + 1) % self.buckets;
+            probe.loaded = false;
+        }
+    }
+
+    /// Words that are taken: as many as there are distinct keys.
+    pub(crate) fn words(&self, mapping: &Mapping) -> u64 {
+        let payload = &self.bytes.get(mapping)[FILTER_HEADER_BYTES..];
+        payload
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .filter(|word| **word != [0; 4])
+            .count() as u64
+    }
+}
+
+/// The error for a place that is not in the table.
+#[cold]
+pub(crate) fn misplaced(mapping: &Mapping, place: Place) -> Error {
+    let what = format!(
+        "hash index names entry {} of data block {}, which is not there",
+        place.entry, place.block
+    );
+    Error::corruption(mapping.path(), 0, what).with_advice("restore the file from a copy")
+}
