@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use crossbeam_channel::{Receiver, Select, TryRecvError};
 use siltstone_sstable::Table;
 use siltstone_vfs::{Error, Result, Unmapped};
 
@@ -160,17 +160,17 @@ pub(crate) fn run(core: &Core, inbox: &Receiver<Garbage>, stop: &Receiver<()>) {
         } else {
             Duration::from_secs(3600)
         };
-        let garbage = crossbeam_channel::select! {
-            recv(inbox) -> garbage => garbage.map_err(|_| RecvTimeoutError::Disconnected),
-            recv(stop) -> _ => return,
-            default(wait) => Err(RecvTimeoutError::Timeout),
-        };
-        let mut reaper = core.reaper.lock();
-        match garbage {
-            Ok(garbage) => reaper.accept(garbage),
-            Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => {}
+        // Garbage is only looked for here, and taken under the reaper's lock: in this thread's hands it would be nowhere to
+        // be seen by who waits until all is reaped.
+        let mut either = Select::new();
+        either.recv(inbox);
+        either.recv(stop);
+        // Whatever ends the wait, the step looks at everything.
+        let _ = either.ready_timeout(wait);
+        if !matches!(stop.try_recv(), Err(TryRecvError::Empty)) {
+            return;
         }
+        let mut reaper = core.reaper.lock();
         let worked = reaper.step(core);
         drop(reaper);
         if worked {
