@@ -1,15 +1,19 @@
 //! What a child process does: one engine, one workload, once.
 
+mod open;
+mod work;
+
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Data, Key, Zipfian, mix};
-use crate::engine::{Engine, EngineKind, Result, Session, Survives, engine_named};
-use crate::measure::{MemorySampler, Timed, cpu, disk_bytes, histogram, nanos, timed, written_bytes};
+use crate::cold::{self, Cold};
+use crate::data::{Data, Key, Zipfian};
+use crate::engine::{Engine, EngineKind, Reads, Result, Seen, Session, Setup, Survives, engine_named};
+use crate::measure::{DeviceBytes, MemorySampler, Timed, cpu, disk_bytes, nanos};
+use crate::timeline::Timeline;
 use crate::workload::{Ground, Work, Workload};
 
 /// What the parent asks for.
@@ -21,7 +25,33 @@ pub(crate) struct Order {
     pub(crate) n: u64,
     pub(crate) value_bytes: usize,
     pub(crate) key_prefix_bytes: usize,
+    pub(crate) compress: bool,
     pub(crate) dir: PathBuf,
+    /// For the runs of cold workloads only.
+    pub(crate) cold: Option<Cold>,
+}
+
+impl Order {
+    /// What the store is opened for, but for loading.
+    fn setup(&self) -> Setup {
+        Setup {
+            survives: self.workload.survives(),
+            compress: self.compress,
+            reads: match &self.cold {
+                None => Reads::Warm,
+                Some(cold) if self.workload.is_one_call() => Reads::ColdScan(cold.memory_bytes),
+                Some(cold) => Reads::ColdRandom(cold.memory_bytes),
+            },
+        }
+    }
+
+    /// As `setup`, for records that need not survive power loss yet.
+    fn setup_to_load(&self) -> Setup {
+        Setup {
+            survives: Survives::Process,
+            ..self.setup()
+        }
+    }
 }
 
 /// Which part of a run.
@@ -35,6 +65,9 @@ pub(crate) enum Stage {
     Run,
 }
 
+/// The cache state of a run that is not cold.
+pub(crate) const WARM: &str = "warm";
+
 /// What a run gave.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Outcome {
@@ -46,6 +79,11 @@ pub(crate) struct Outcome {
     pub(crate) p99_ns: Option<u64>,
     pub(crate) p999_ns: Option<u64>,
     pub(crate) max_ns: Option<u64>,
+    /// Per cent of the calls, and the nanoseconds that none of them took longer than.
+    pub(crate) latency_percentiles_ns: Option<Vec<(f64, u64)>>,
+    pub(crate) timeline: Option<Timeline>,
+    /// Warm, or how cold.
+    pub(crate) cache_state: String,
     /// CPU of the timed phase, all threads of the store included.
     pub(crate) cpu_us_per_op: f64,
     /// The same with flushing and compacting what was written.
@@ -55,6 +93,8 @@ pub(crate) struct Outcome {
     pub(crate) peak_mapped_bytes: u64,
     /// From the start of the timed phase until settled; `None` where the kernel does not say.
     pub(crate) written_bytes: Option<u64>,
+    /// Likewise.
+    pub(crate) read_bytes: Option<u64>,
     /// After settling.
     pub(crate) disk_bytes: u64,
     /// Bytes of the keys and values that are in the store at the end.
@@ -71,7 +111,7 @@ pub(crate) struct Outcome {
 /// Carries out an order.
 pub(crate) fn obey(order: &Order) -> Result<()> {
     let kind = engine_named(&order.engine)?;
-    let data = Data::new(order.n, order.value_bytes, order.key_prefix_bytes);
+    let data = Data::new(order.n, order.value_bytes, order.key_prefix_bytes, order.compress);
     match order.stage {
         Stage::Load => load(kind, order, &data)?.close(),
         Stage::FillAndWait => fill_and_wait(kind, order, &data),
@@ -84,7 +124,7 @@ pub(crate) fn obey(order: &Order) -> Result<()> {
 }
 
 fn load(kind: &EngineKind, order: &Order, data: &Data) -> Result<Box<dyn Engine>> {
-    let engine = (kind.open)(&order.dir, Survives::Process)?;
+    let engine = (kind.open)(&order.dir, &order.setup_to_load())?;
     let mut session = engine.session()?;
     for batch in 0..data.n.div_ceil(BATCH_RECORDS) {
         put_batch(&mut *session, data, batch)?;
@@ -112,7 +152,7 @@ fn killed_records(data: &Data) -> u64 {
 }
 
 fn fill_and_wait(kind: &EngineKind, order: &Order, data: &Data) -> Result<()> {
-    let engine = (kind.open)(&order.dir, Survives::Process)?;
+    let engine = (kind.open)(&order.dir, &order.setup_to_load())?;
     let mut session = engine.session()?;
     for i in 0..killed_records(data) {
         put(&mut *session, data, data.shuffled(i), 0)?;
@@ -141,15 +181,19 @@ fn get(session: &mut dyn Session, key: Key) -> Result<u64> {
 fn run(kind: &EngineKind, order: &Order, data: &Data) -> Result<Outcome> {
     let workload = order.workload;
     match workload.work {
-        Work::OpenClean => return open_clean(kind, order, data),
-        Work::OpenKilled => return open_killed(kind, order, data),
+        Work::OpenClean => return open::open_clean(kind, order, data),
+        Work::OpenKilled => return open::open_killed(kind, order, data),
         _ => {}
     }
+    let cache_state = match &order.cold {
+        Some(cold) => cold::prepare(cold, &order.dir)?,
+        None => WARM.to_owned(),
+    };
     let engine = match workload.ground() {
         Ground::Own => load(kind, order, data)?,
-        Ground::Empty | Ground::Shared | Ground::Killed => (kind.open)(&order.dir, workload.survives())?,
+        Ground::Empty | Ground::Shared | Ground::Killed => (kind.open)(&order.dir, &order.setup())?,
     };
-    if workload.ground() != Ground::Empty {
+    if workload.ground() != Ground::Empty && !workload.is_cold() {
         warm_up(&*engine, data)?;
     }
     match workload.work {
@@ -159,7 +203,7 @@ fn run(kind: &EngineKind, order: &Order, data: &Data) -> Result<Outcome> {
                 put(&mut *session, data, data.shuffled(i), 0)?;
             }
         }
-        Work::SeekDeleted => {
+        Work::SeekDeleted | Work::ScanDeleted => {
             let mut session = engine.session()?;
             for record in data.n / 4..data.n / 2 {
                 session.delete(data.key(record).as_ref())?;
@@ -170,49 +214,74 @@ fn run(kind: &EngineKind, order: &Order, data: &Data) -> Result<Outcome> {
     // Before the clocks: it costs a power for each record.
     let zipfian = Zipfian::new(data.n);
     let memory = MemorySampler::start();
-    let (cpu_before, written_before) = (cpu(), written_bytes());
+    let (cpu_before, device_before) = (cpu(), DeviceBytes::now());
     let mut writer_ops_per_s = None;
-    let (ops_per_call, timed) = measure(&*engine, workload, data, &zipfian, &mut writer_ops_per_s)?;
+    let timed = work::measure(&*engine, workload, data, &zipfian, &mut writer_ops_per_s)?;
     let cpu_timed = cpu() - cpu_before;
     let settling = Instant::now();
     engine.settle()?;
     let settle_ns = nanos(settling.elapsed());
     let cpu_settled = cpu() - cpu_before;
-    let written = written_bytes()
-        .zip(written_before)
-        .map(|(after, before)| after.saturating_sub(before));
+    let device = DeviceBytes::now();
     let memory = memory.stop();
     let disk = disk_bytes(&order.dir)?;
-    let state = engine.session()?.scan(false)?;
+    // A cold run changes nothing and its sum covers what it read; a whole scan could take longer than the run.
+    let state = match order.cold {
+        Some(_) => Seen {
+            records: data.n,
+            sum: 0,
+        },
+        None => engine.session()?.scan(false)?,
+    };
     engine.close()?;
-    let ops = timed.calls * ops_per_call;
-    let one_by_one = !matches!(workload.work, Work::Scan | Work::Reverse);
+    let ops = timed.ops as f64;
     Ok(Outcome {
-        cpu_us_per_op: cpu_timed.as_secs_f64() * 1e6 / ops as f64,
-        cpu_settled_us_per_op: cpu_settled.as_secs_f64() * 1e6 / ops as f64,
+        cache_state,
+        cpu_us_per_op: cpu_timed.as_secs_f64() * 1e6 / ops,
+        cpu_settled_us_per_op: cpu_settled.as_secs_f64() * 1e6 / ops,
         settle_ns,
         peak_anonymous_bytes: memory.anonymous_bytes,
         peak_mapped_bytes: memory.mapped_bytes,
-        written_bytes: written,
+        written_bytes: device.written_since(&device_before),
+        read_bytes: device.read_since(&device_before),
         disk_bytes: disk,
         logical_bytes: data.logical_bytes(state.records),
         writer_ops_per_s,
         state_sum: state.sum,
         state_records: state.records,
-        ..outcome(&timed, ops, one_by_one)
+        ..outcome(&timed, !workload.is_one_call())
     })
 }
 
-fn outcome(timed: &Timed, ops: u64, latencies: bool) -> Outcome {
+/// Per cent for the latency plot: even steps near the middle, even steps of the logarithm towards the end.
+const PERCENTILES: [f64; 18] = [
+    0.0, 1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 80.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.9, 99.95, 99.99, 99.999,
+    100.0,
+];
+
+/// Calls below which there is no distribution to draw.
+const CALLS_TO_DRAW_MIN: u64 = 100;
+
+/// What the timed phase gave.
+fn outcome(timed: &Timed, latencies: bool) -> Outcome {
     let quantile = |q: f64| latencies.then(|| timed.latency_ns.value_at_quantile(q));
+    let drawn = latencies && timed.latency_ns.len() >= CALLS_TO_DRAW_MIN;
     Outcome {
-        ops,
+        ops: timed.ops,
         elapsed_ns: nanos(timed.elapsed),
-        ops_per_s: ops as f64 / timed.elapsed.as_secs_f64().max(1e-9),
+        ops_per_s: timed.ops as f64 / timed.elapsed.as_secs_f64().max(1e-9),
         p50_ns: quantile(0.5),
         p99_ns: quantile(0.99),
         p999_ns: quantile(0.999),
         max_ns: quantile(1.0),
+        latency_percentiles_ns: drawn.then(|| {
+            PERCENTILES
+                .iter()
+                .map(|at| (*at, timed.latency_ns.value_at_quantile(at / 100.0)))
+                .collect()
+        }),
+        timeline: drawn.then(|| timed.timeline.clone()),
+        cache_state: WARM.to_owned(),
         sum: timed.sum,
         ..Outcome::default()
     }
@@ -226,234 +295,4 @@ fn warm_up(engine: &dyn Engine, data: &Data) -> Result<()> {
         get(&mut *session, data.key(data.uniform(!i)))?;
     }
     Ok(())
-}
-
-/// Runs the timed phase; with it, how many operations a call counts for.
-fn measure(
-    engine: &dyn Engine,
-    workload: Workload,
-    data: &Data,
-    zipfian: &Zipfian,
-    writer_ops_per_s: &mut Option<f64>,
-) -> Result<(u64, Timed)> {
-    let (threads, n) = (workload.threads, data.n);
-    let calls = |calls: u64, work: &(dyn Fn(&mut dyn Session, u64) -> Result<u64> + Sync)| {
-        timed(engine, threads, calls, work).map(|timed| (1, timed))
-    };
-    // Ranks are spread over the key space, so that hot keys are not neighbours.
-    let hot = |i: u64| data.shuffled(zipfian.rank(i));
-    match workload.work {
-        Work::FillSeq => calls(n, &|session, i| put(session, data, i, 0)),
-        Work::FillRandom => calls(n, &|session, i| put(session, data, data.shuffled(i), 0)),
-        Work::FillSync => {
-            let synced = (n / 50).clamp(1000, 100_000).min(n);
-            calls(synced, &|session, i| put(session, data, data.shuffled(i), 0))
-        }
-        Work::FillBatch => {
-            let mut timed = timed(engine, threads, n.div_ceil(BATCH_RECORDS), |session, batch| {
-                put_batch(session, data, batch)?;
-                Ok(0)
-            })?;
-            timed.calls = n;
-            Ok((1, timed))
-        }
-        Work::Overwrite => calls(n, &|session, i| put(session, data, data.shuffled(n - 1 - i), 1)),
-        Work::Delete => calls(n, &|session, i| {
-            session.delete(data.key(data.shuffled(n - 1 - i)).as_ref())?;
-            Ok(0)
-        }),
-        Work::ReadRandom | Work::ReadUnsettled => {
-            calls(n, &|session, i| get(session, data.key(data.uniform(i))))
-        }
-        Work::ReadZipfian | Work::YcsbC => calls(n, &|session, i| get(session, data.key(hot(i)))),
-        Work::ReadMissing => calls(n, &|session, i| match session
-            .get(data.free_key(data.uniform(i)).as_ref())?
-        {
-            None => Ok(0),
-            Some(_) => Err("a key was found that was never written".into()),
-        }),
-        Work::MultiGet => {
-            const KEYS: u64 = 64;
-            let (_, timed) = calls((n / KEYS).max(1), &|session, i| {
-                let keys: [Key; 64] = std::array::from_fn(|at| data.key(data.uniform(i * KEYS + at as u64)));
-                Ok(session.multi_get(&keys)?.sum)
-            })?;
-            Ok((KEYS, timed))
-        }
-        Work::SeekRandom => calls((n / 4).max(1), &|session, i| {
-            Ok(session.seek(data.key(data.uniform(i)).as_ref(), 11)?.sum)
-        }),
-        Work::Scan | Work::Reverse => {
-            let reverse = workload.work == Work::Reverse;
-            let (_, mut timed) = calls(1, &|session, _| Ok(session.scan(reverse)?.sum))?;
-            timed.calls = n;
-            Ok((1, timed))
-        }
-        Work::SeekDeleted => calls(11, &|session, _| {
-            Ok(session.seek(data.key(n / 4).as_ref(), 1)?.sum)
-        }),
-        Work::ReadWhileWriting => {
-            let (timed, writer) = read_while_writing(engine, data)?;
-            *writer_ops_per_s = Some(writer);
-            Ok((1, timed))
-        }
-        Work::YcsbA => calls(n, &|session, i| read_or_update(session, data, hot(i), i, 50)),
-        Work::YcsbB => calls(n, &|session, i| read_or_update(session, data, hot(i), i, 5)),
-        Work::YcsbD => {
-            let inserted = AtomicU64::new(0);
-            calls(n, &|session, i| {
-                if percent(i) < 5 {
-                    return insert(session, data, &inserted);
-                }
-                let back = zipfian.rank(i);
-                let count = inserted.load(Ordering::Relaxed);
-                let key = match count.checked_sub(back + 1) {
-                    Some(newest) => data.free_key(data.shuffled(newest)),
-                    None => data.key(data.shuffled(n - 1 - (back - count))),
-                };
-                get(session, key)
-            })
-        }
-        Work::YcsbE => {
-            let inserted = AtomicU64::new(0);
-            calls((n / 10).max(1), &|session, i| {
-                if percent(i) < 5 {
-                    return insert(session, data, &inserted);
-                }
-                Ok(session.seek(data.key(hot(i)).as_ref(), 1 + mix(!i) % 100)?.sum)
-            })
-        }
-        Work::YcsbF => calls(n, &|session, i| {
-            let record = hot(i);
-            let sum = get(session, data.key(record))?;
-            if percent(i) < 50 {
-                put(session, data, record, 1 + i % 7)?;
-            }
-            Ok(sum)
-        }),
-        Work::OpenClean | Work::OpenKilled => Err("opens are measured on their own".into()),
-    }
-}
-
-fn percent(i: u64) -> u64 {
-    mix(i ^ 0x00FE_0000_0000_0000) % 100
-}
-
-fn read_or_update(session: &mut dyn Session, data: &Data, record: u64, i: u64, updates: u64) -> Result<u64> {
-    if percent(i) < updates {
-        put(session, data, record, 1 + i % 7)
-    } else {
-        get(session, data.key(record))
-    }
-}
-
-/// Inserts the next free key. Only one thread runs these workloads, so all engines see the same sequence.
-fn insert(session: &mut dyn Session, data: &Data, inserted: &AtomicU64) -> Result<u64> {
-    let count = inserted.load(Ordering::Relaxed);
-    let key = data.free_key(data.shuffled(count % data.n));
-    session.put(key.as_ref(), data.value(&key, 0))?;
-    inserted.store(count + 1, Ordering::Relaxed);
-    Ok(0)
-}
-
-/// The writer puts the values that are already there, so that the reader's sum stays the same.
-fn read_while_writing(engine: &dyn Engine, data: &Data) -> Result<(Timed, f64)> {
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(|| -> Result<f64> {
-            let mut session = engine.session()?;
-            let (begun, mut written) = (Instant::now(), 0_u64);
-            while !done.load(Ordering::Relaxed) {
-                put(&mut *session, data, data.uniform(!written), 0)?;
-                written += 1;
-            }
-            Ok(written as f64 / begun.elapsed().as_secs_f64())
-        });
-        let reads = timed(engine, 1, data.n, |session, i| {
-            get(session, data.key(data.uniform(i)))
-        });
-        done.store(true, Ordering::Relaxed);
-        let writer = writer.join().map_err(|_| "the writer panicked")??;
-        Ok((reads?, writer))
-    })
-}
-
-fn open_clean(kind: &EngineKind, order: &Order, data: &Data) -> Result<Outcome> {
-    const OPENS: u64 = 5;
-    let (mut latency_ns, mut sum, mut elapsed) = (histogram()?, 0_u64, std::time::Duration::ZERO);
-    let memory = MemorySampler::start();
-    let cpu_before = cpu();
-    for i in 0..OPENS {
-        let begun = Instant::now();
-        let engine = (kind.open)(&order.dir, Survives::Process)?;
-        sum = sum.wrapping_add(get(&mut *engine.session()?, data.key(data.uniform(i)))?);
-        let took = begun.elapsed();
-        latency_ns.saturating_record(nanos(took));
-        elapsed += took;
-        engine.close()?;
-    }
-    let timed = Timed {
-        calls: OPENS,
-        elapsed,
-        latency_ns,
-        sum,
-    };
-    let cpu_us_per_op = (cpu() - cpu_before).as_secs_f64() * 1e6 / OPENS as f64;
-    let peak = memory.stop();
-    Ok(Outcome {
-        cpu_us_per_op,
-        cpu_settled_us_per_op: cpu_us_per_op,
-        peak_anonymous_bytes: peak.anonymous_bytes,
-        peak_mapped_bytes: peak.mapped_bytes,
-        disk_bytes: disk_bytes(&order.dir)?,
-        logical_bytes: data.logical_bytes(data.n),
-        ..outcome(&timed, OPENS, true)
-    })
-}
-
-fn open_killed(kind: &EngineKind, order: &Order, data: &Data) -> Result<Outcome> {
-    let (memory, mut latency_ns) = (MemorySampler::start(), histogram()?);
-    let (cpu_before, written_before) = (cpu(), written_bytes());
-    let begun = Instant::now();
-    let engine = (kind.open)(&order.dir, Survives::Process)?;
-    let sum = get(&mut *engine.session()?, data.key(data.shuffled(0)))?;
-    let elapsed = begun.elapsed();
-    latency_ns.saturating_record(nanos(elapsed));
-    let cpu_timed = cpu() - cpu_before;
-    let settling = Instant::now();
-    engine.settle()?;
-    let settle_ns = nanos(settling.elapsed());
-    let cpu_settled = cpu() - cpu_before;
-    let peak = memory.stop();
-    let state = engine.session()?.scan(false)?;
-    if state.records != killed_records(data) {
-        let (found, written) = (state.records, killed_records(data));
-        return Err(format!("{found} of {written} acknowledged records survived the kill").into());
-    }
-    let disk = disk_bytes(&order.dir)?;
-    engine.close()?;
-    Ok(Outcome {
-        cpu_us_per_op: cpu_timed.as_secs_f64() * 1e6,
-        cpu_settled_us_per_op: cpu_settled.as_secs_f64() * 1e6,
-        settle_ns,
-        peak_anonymous_bytes: peak.anonymous_bytes,
-        peak_mapped_bytes: peak.mapped_bytes,
-        written_bytes: written_bytes()
-            .zip(written_before)
-            .map(|(after, before)| after.saturating_sub(before)),
-        disk_bytes: disk,
-        logical_bytes: data.logical_bytes(state.records),
-        state_sum: state.sum,
-        state_records: state.records,
-        ..outcome(
-            &Timed {
-                calls: 1,
-                elapsed,
-                latency_ns,
-                sum,
-            },
-            1,
-            true,
-        )
-    })
 }

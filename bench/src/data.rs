@@ -34,12 +34,24 @@ pub(crate) struct Data {
 }
 
 impl Data {
-    /// `n` records with values of `value_bytes`, and keys with a common prefix of `prefix_bytes`.
-    pub(crate) fn new(n: u64, value_bytes: usize, prefix_bytes: usize) -> Self {
+    /// `n` records with values of `value_bytes`, and keys with a common prefix of `prefix_bytes`. Half of each value
+    /// is zeros if values are to be compressible.
+    pub(crate) fn new(n: u64, value_bytes: usize, prefix_bytes: usize, compressible: bool) -> Self {
         let words = (value_bytes + NOISE_STARTS) / 8 + 1;
-        let noise = (0..words as u64)
+        let mut noise: Vec<u8> = (0..words as u64)
             .flat_map(|word| mix(word ^ 0x5117).to_le_bytes())
             .collect();
+        if compressible {
+            // Repeats with the length of a value: wherever it is cut out, it has the same number of zeros. They form
+            // runs of at most 512 bytes, so that a block that holds only a part of a value has its share.
+            let period = (1..)
+                .map(|parts| value_bytes / parts)
+                .find(|bytes| *bytes <= 1024);
+            for piece in noise.chunks_mut(period.unwrap_or(0).max(1)) {
+                let random = piece.len().div_ceil(2);
+                piece[random..].fill(0);
+            }
+        }
         // A Feistel network needs an even number of bits that covers n.
         let bits = u64::BITS - n.max(2).saturating_sub(1).leading_zeros();
         Self {
@@ -106,9 +118,14 @@ impl Data {
         &self.noise[start..start + self.value_bytes]
     }
 
+    /// Bytes of a key.
+    pub(crate) fn key_bytes(&self) -> usize {
+        self.prefix_bytes + KEY_BYTES
+    }
+
     /// Bytes of keys and values.
     pub(crate) fn logical_bytes(&self, records: u64) -> u64 {
-        records * (self.prefix_bytes + KEY_BYTES + self.value_bytes) as u64
+        records * (self.key_bytes() + self.value_bytes) as u64
     }
 }
 
@@ -173,7 +190,7 @@ mod tests {
     #[test]
     fn the_random_order_visits_every_record_once() {
         for n in [1, 2, 3, 1000, 4096, 5001] {
-            let data = Data::new(n, 10, 0);
+            let data = Data::new(n, 10, 0, false);
             let mut seen: Vec<u64> = (0..n).map(|i| data.shuffled(i)).collect();
             seen.sort_unstable();
             assert_eq!(seen, (0..n).collect::<Vec<_>>(), "n = {n}");
@@ -182,7 +199,7 @@ mod tests {
 
     #[test]
     fn keys_are_in_record_order_and_free_keys_lie_between() {
-        let data = Data::new(1000, 10, 7);
+        let data = Data::new(1000, 10, 7, false);
         for record in 0..999 {
             let (key, free, next) = (data.key(record), data.free_key(record), data.key(record + 1));
             assert!(key.as_ref() < free.as_ref() && free.as_ref() < next.as_ref());
@@ -202,10 +219,29 @@ mod tests {
 
     #[test]
     fn values_differ_by_version() {
-        let data = Data::new(1000, 100, 0);
+        let data = Data::new(1000, 100, 0, false);
         let key = data.key(5);
         assert_eq!(data.value(&key, 0), data.value(&key, 0));
         assert_ne!(data.value(&key, 0), data.value(&key, 1));
         assert_eq!(data.value(&key, 0).len(), 100);
+    }
+
+    #[test]
+    fn half_of_a_compressible_value_is_zeros_wherever_it_is_cut() {
+        for bytes in [20, 100, 1024, 64 << 10] {
+            let data = Data::new(1000, bytes, 0, true);
+            for record in 0..1000 {
+                let zeros = data
+                    .value(&data.key(record), 0)
+                    .iter()
+                    .filter(|byte| **byte == 0)
+                    .count();
+                // A random byte is zero now and then.
+                assert!(
+                    (bytes / 2..=bytes * 6 / 10).contains(&zeros),
+                    "{zeros} of {bytes}"
+                );
+            }
+        }
     }
 }

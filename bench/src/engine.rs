@@ -18,6 +18,38 @@ pub(crate) enum Survives {
     PowerLoss,
 }
 
+/// What reads find in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// Everything: caches are sized for all of the data.
+    Warm,
+    /// Almost nothing, in this many bytes of memory, at random.
+    ColdRandom(u64),
+    /// Almost nothing, in this many bytes of memory, in key order.
+    ColdScan(u64),
+}
+
+/// What a store is opened for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    /// The level of every acknowledged write.
+    pub(crate) survives: Survives,
+    /// Whether data is to be compressed, if the store can.
+    pub(crate) compress: bool,
+    /// What memory there is for reads.
+    pub(crate) reads: Reads,
+}
+
+impl Setup {
+    /// Bytes for the store's own cache, the same for all: 1 GiB, or a quarter of the little memory of cold runs.
+    pub(crate) fn cache_bytes(&self) -> u64 {
+        match self.reads {
+            Reads::Warm => 1 << 30,
+            Reads::ColdRandom(memory) | Reads::ColdScan(memory) => memory / 4,
+        }
+    }
+}
+
 /// Records that were read, and the sum of all their bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
@@ -77,6 +109,11 @@ pub(crate) trait Session {
     /// Up to `limit` records from the first at or after `from`, over a view that is taken now.
     fn seek(&mut self, from: &[u8], limit: u64) -> Result<Seen>;
 
+    /// As `seek`, over a view, and with a cursor where the store has one that can be moved, that the first call of
+    /// this session takes and the others use again. A session that is asked this is asked nothing else: LMDB has one
+    /// view a thread.
+    fn seek_reused(&mut self, from: &[u8], limit: u64) -> Result<Seen>;
+
     /// All records in one direction.
     fn scan(&mut self, reverse: bool) -> Result<Seen>;
 }
@@ -92,7 +129,7 @@ pub(crate) fn sum(bytes: &[u8]) -> u64 {
         .fold(words, |sum, byte| sum.wrapping_add(u64::from(*byte)))
 }
 
-type Open = fn(&Path, Survives) -> Result<Box<dyn Engine>>;
+type Open = fn(&Path, &Setup) -> Result<Box<dyn Engine>>;
 
 /// A store that this build knows.
 pub(crate) struct EngineKind {
@@ -102,6 +139,8 @@ pub(crate) struct EngineKind {
     pub(crate) package: &'static str,
     /// How it is configured, in words.
     pub(crate) settings: &'static str,
+    /// How it compresses when asked to; `None` if it cannot.
+    pub(crate) compression: Option<&'static str>,
     /// Opens or creates it.
     pub(crate) open: Open,
 }
@@ -126,6 +165,10 @@ pub(crate) const ENGINES: &[EngineKind] = &[
     crate::engines::lmdb::KIND,
     #[cfg(feature = "redb")]
     crate::engines::redb::KIND,
+    #[cfg(feature = "rocksdb")]
+    crate::engines::rocksdb::KIND,
+    #[cfg(feature = "rocksdb")]
+    crate::engines::rocksdb::KIND_MMAP,
 ];
 
 /// The store of that name.

@@ -1,158 +1,214 @@
-//! What the machine could do at best: the figures that results are to be held against.
-#![allow(unsafe_code)] // files are mapped; each is this program's own and is neither truncated nor removed meanwhile
+//! What the machine could do at best: the figures that results are held against.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
+mod probe;
+
 use std::path::Path;
-use std::time::Instant;
 
-use memmap2::{Mmap, MmapMut};
+use serde::Serialize;
 
 use crate::data::mix;
-use crate::engine::{Result, sum};
+use crate::engine::Result;
 
-const READ_BYTES: u64 = 100;
-const READS: u64 = 1_000_000;
-const RECORD_BYTES: u64 = 128;
-const CHUNK_BYTES: usize = 1 << 20;
-const CHUNKS: u64 = 512;
+const MEMORY_BYTES_MIN: usize = 1 << 20;
 
-/// Measures and prints.
-pub(crate) fn print(bytes: usize, dir: Option<&Path>) -> Result<()> {
-    let root = match dir {
-        Some(dir) => tempfile::tempdir_in(dir)?,
-        None => tempfile::tempdir()?,
-    };
-    if bytes < CHUNK_BYTES {
-        return Err("at least 1 MiB of memory is needed".into());
-    }
-    let show = |name: &str, figure: String| println!("{name:<48} {figure}");
-    let heap: Vec<u8> = (0..bytes as u64 / 8)
-        .flat_map(|word| mix(word).to_le_bytes())
-        .collect();
-    reads("heap", &heap, &show);
-    let path = root.path().join("mapped");
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&path)?;
-    for chunk in heap.chunks(2 << 20) {
-        file.write_all(chunk)?;
-    }
-    drop(heap);
-    // SAFETY: the file lies in this run's own directory; nobody truncates or writes it while it is mapped.
-    let map = unsafe { Mmap::map(&file)? };
-    std::hint::black_box(sum(&map));
-    reads("file mapping", &map, &show);
-    appends(root.path(), &show)?;
-    sequential(root.path(), &show)
+/// What is to be measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Scope {
+    /// Bytes of memory that reads are spread over.
+    pub(crate) memory_bytes: usize,
+    /// Bytes of a value, which a read takes.
+    pub(crate) value_bytes: usize,
+    /// Bytes of key and value, which an append takes.
+    pub(crate) record_bytes: usize,
+    /// Numbers of threads that read the device at random.
+    pub(crate) threads: Vec<u64>,
 }
 
-fn reads(what: &str, memory: &[u8], show: &impl Fn(&str, String)) {
-    let span = memory.len() as u64 - READ_BYTES;
-    let at = |draw: u64| {
-        let start = usize::try_from(draw % span).unwrap_or(0);
-        &memory[start..start + 100]
-    };
-    let begun = Instant::now();
-    let total = (0..READS).fold(0_u64, |total, i| total.wrapping_add(sum(at(mix(i)))));
-    std::hint::black_box(total);
-    let independent = begun.elapsed().as_secs_f64() * 1e9 / READS as f64;
-    show(
-        &format!("100 B read, {what}, independent"),
-        format!("{independent:.1} ns"),
-    );
-    let begun = Instant::now();
-    let last = (0..READS).fold(0_u64, |last, i| sum(at(mix(last ^ i))));
-    std::hint::black_box(last);
-    let dependent = begun.elapsed().as_secs_f64() * 1e9 / READS as f64;
-    show(
-        &format!("100 B read, {what}, each after the last"),
-        format!("{dependent:.1} ns"),
-    );
+/// Random reads, and a scan, of memory that is larger than the caches if the scope says so.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Memory {
+    /// 8 bytes of a cache line.
+    pub(crate) independent_line_ns: f64,
+    /// The same, when the address is known only after the last read.
+    pub(crate) dependent_line_ns: f64,
+    /// Every byte of a value.
+    pub(crate) independent_value_ns: f64,
+    /// The same, when the address is known only after the last read.
+    pub(crate) dependent_value_ns: f64,
+    /// Every byte, in order.
+    pub(crate) scan_mib_per_s: f64,
 }
 
-fn preallocated(path: &Path, bytes: u64) -> Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(path)?;
-    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
-    Ok(file)
+/// Random reads past the page cache.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct DeviceReads {
+    pub(crate) threads: u64,
+    pub(crate) bytes: usize,
+    pub(crate) per_s: f64,
 }
 
-fn appends(dir: &Path, show: &impl Fn(&str, String)) -> Result<()> {
-    const COPIES: u64 = 500_000;
-    const SYNCS: u64 = 1_000;
-    let record = [7_u8; 128];
-
-    let mut file = File::create(dir.join("appended"))?;
-    let begun = Instant::now();
-    for _ in 0..COPIES {
-        file.write_all(&record)?;
-    }
-    let each = begun.elapsed().as_secs_f64() * 1e9 / COPIES as f64;
-    show("append of 128 B, write(2)", format!("{each:.0} ns"));
-
-    let file = preallocated(&dir.join("copied"), COPIES * RECORD_BYTES)?;
-    // SAFETY: as in `print`; this is the only mapping, and nothing else uses the file.
-    let mut map = unsafe { MmapMut::map_mut(&file)? };
-    let begun = Instant::now();
-    for slot in map.chunks_exact_mut(128) {
-        slot.copy_from_slice(&record);
-    }
-    let each = begun.elapsed().as_secs_f64() * 1e9 / COPIES as f64;
-    show(
-        "append of 128 B, copy into a preallocated mapping",
-        format!("{each:.0} ns"),
-    );
-    drop(map);
-
-    let file = preallocated(&dir.join("synced"), SYNCS * RECORD_BYTES)?;
-    file.sync_all()?;
-    let begun = Instant::now();
-    for i in 0..SYNCS {
-        file.write_all_at(&record, i * RECORD_BYTES)?;
-        file.sync_data()?;
-    }
-    let each = begun.elapsed().as_secs_f64() * 1e6 / SYNCS as f64;
-    show(
-        "append of 128 B and fdatasync, preallocated",
-        format!("{each:.1} us"),
-    );
-    Ok(())
+/// The machine's limits.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Limits {
+    pub(crate) cpus: u64,
+    pub(crate) memory_bytes: usize,
+    pub(crate) value_bytes: usize,
+    pub(crate) record_bytes: usize,
+    pub(crate) heap: Memory,
+    /// A file, mapped and in the page cache.
+    pub(crate) mapped: Memory,
+    /// A record, by `write(2)`.
+    pub(crate) append_write_ns: f64,
+    /// A record, copied into a mapping of a preallocated file.
+    pub(crate) append_copy_ns: f64,
+    /// A record into a preallocated file, and `fdatasync`.
+    pub(crate) append_sync_ns: f64,
+    /// In order, synced at the end.
+    pub(crate) device_write_mib_per_s: f64,
+    /// In order, nothing cached here (a host may).
+    pub(crate) device_read_mib_per_s: f64,
+    /// Empty where the file system knows no `O_DIRECT`.
+    pub(crate) device_reads: Vec<DeviceReads>,
 }
 
-fn sequential(dir: &Path, show: &impl Fn(&str, String)) -> Result<()> {
-    let path = dir.join("sequential");
-    let mut chunk = vec![3_u8; CHUNK_BYTES];
-    let begun = Instant::now();
-    let mut file = File::create(&path)?;
-    for _ in 0..CHUNKS {
-        file.write_all(&chunk)?;
+impl Limits {
+    /// Measures, with files in `dir`. Takes seconds.
+    pub(crate) fn measure(dir: &Path, scope: &Scope) -> Result<Self> {
+        if scope.memory_bytes < MEMORY_BYTES_MIN.max(4 * scope.value_bytes) {
+            return Err("at least 1 MiB of memory, and four values, are needed".into());
+        }
+        let words: Vec<u8> = (0..scope.memory_bytes as u64 / 8)
+            .flat_map(|word| mix(word).to_le_bytes())
+            .collect();
+        let heap = probe::memory(&words, scope.value_bytes);
+        let mapped = probe::mapped_memory(&dir.join("mapped"), words, scope.value_bytes)?;
+
+        let record = vec![7_u8; scope.record_bytes];
+        let path = dir.join("sequential");
+        let device_write_mib_per_s = probe::write_in_order(&path)?;
+        let device_read_mib_per_s = probe::read_in_order(&path)?;
+        let mut device_reads = Vec::new();
+        for threads in &scope.threads {
+            let bytes = scope.value_bytes.max(1).next_multiple_of(probe::PAGE_BYTES);
+            if let Some(per_s) = probe::read_at_random(&path, *threads, bytes)? {
+                device_reads.push(DeviceReads {
+                    threads: *threads,
+                    bytes,
+                    per_s,
+                });
+            }
+        }
+        std::fs::remove_file(path)?;
+        Ok(Self {
+            cpus: std::thread::available_parallelism().map_or(1, usize::from) as u64,
+            memory_bytes: scope.memory_bytes,
+            value_bytes: scope.value_bytes,
+            record_bytes: scope.record_bytes,
+            heap,
+            mapped,
+            append_write_ns: probe::append_by_write(dir, &record)?,
+            append_copy_ns: probe::append_by_copy(dir, &record)?,
+            append_sync_ns: probe::append_and_sync(dir, &record)?,
+            device_write_mib_per_s,
+            device_read_mib_per_s,
+            device_reads,
+        })
     }
-    file.sync_data()?;
-    let rate = CHUNKS as f64 / begun.elapsed().as_secs_f64();
-    show(
-        "sequential write of 512 MiB and fdatasync",
-        format!("{rate:.0} MiB/s"),
-    );
-    // Synced pages are clean, so this drops them all.
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
-    let mut file = File::open(&path)?;
-    let begun = Instant::now();
-    while file.read(&mut chunk)? > 0 {
-        std::hint::black_box(sum(&chunk));
+
+    /// The better of heap and mapping in each respect.
+    pub(crate) fn best_memory(&self) -> Memory {
+        let (heap, mapped) = (&self.heap, &self.mapped);
+        Memory {
+            independent_line_ns: heap.independent_line_ns.min(mapped.independent_line_ns),
+            dependent_line_ns: heap.dependent_line_ns.min(mapped.dependent_line_ns),
+            independent_value_ns: heap.independent_value_ns.min(mapped.independent_value_ns),
+            dependent_value_ns: heap.dependent_value_ns.min(mapped.dependent_value_ns),
+            scan_mib_per_s: heap.scan_mib_per_s.max(mapped.scan_mib_per_s),
+        }
     }
-    let rate = CHUNKS as f64 / begun.elapsed().as_secs_f64();
-    show(
-        "sequential read of 512 MiB, not cached (guest)",
-        format!("{rate:.0} MiB/s"),
-    );
-    Ok(())
+
+    /// Prints them.
+    pub(crate) fn print(&self) {
+        let show = |name: String, figure: String| println!("  {name:<56} {figure}");
+        println!(
+            "limits of this machine ({} CPUs; {} MiB of memory, values of {} B, records of {} B):",
+            self.cpus,
+            self.memory_bytes >> 20,
+            self.value_bytes,
+            self.record_bytes
+        );
+        for (what, memory) in [("heap", &self.heap), ("mapped file", &self.mapped)] {
+            for (kind, line, value) in [
+                (
+                    "independent",
+                    memory.independent_line_ns,
+                    memory.independent_value_ns,
+                ),
+                (
+                    "each after the last",
+                    memory.dependent_line_ns,
+                    memory.dependent_value_ns,
+                ),
+            ] {
+                show(
+                    format!("random read, {what}, {kind}: a line; a value"),
+                    format!("{line:.1} ns; {value:.1} ns"),
+                );
+            }
+            show(
+                format!("scan of every byte, {what}"),
+                format!("{:.0} MiB/s", memory.scan_mib_per_s),
+            );
+        }
+        show(
+            "append of a record by write(2)".to_owned(),
+            format!("{:.0} ns", self.append_write_ns),
+        );
+        show(
+            "append of a record, copied into a preallocated mapping".to_owned(),
+            format!("{:.0} ns", self.append_copy_ns),
+        );
+        show(
+            "append of a record and fdatasync, preallocated".to_owned(),
+            format!("{:.1} us", self.append_sync_ns / 1e3),
+        );
+        show(
+            format!("write of {} MiB in order, and fdatasync", probe::FILE_BYTES >> 20),
+            format!("{:.0} MiB/s", self.device_write_mib_per_s),
+        );
+        show(
+            format!(
+                "read of {} MiB in order, not cached (here)",
+                probe::FILE_BYTES >> 20
+            ),
+            format!("{:.0} MiB/s", self.device_read_mib_per_s),
+        );
+        for reads in &self.device_reads {
+            show(
+                format!(
+                    "random read of {} KiB, O_DIRECT, {} threads",
+                    reads.bytes >> 10,
+                    reads.threads
+                ),
+                format!("{:.0} /s", reads.per_s),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_little_memory_for_the_values_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let scope = Scope {
+            memory_bytes: 1 << 20,
+            value_bytes: 1 << 20,
+            record_bytes: 1 << 20,
+            threads: Vec::new(),
+        };
+        assert!(Limits::measure(dir.path(), &scope).is_err());
+    }
 }

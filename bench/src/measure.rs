@@ -9,17 +9,29 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::engine::{Engine, Result, Session};
+use crate::timeline::{Ticks, Timeline};
 
 /// What a timed phase gave.
 pub(crate) struct Timed {
-    /// Calls made.
-    pub(crate) calls: u64,
+    /// Operations: calls, unless told otherwise.
+    pub(crate) ops: u64,
     /// From the first call of any thread to the last.
     pub(crate) elapsed: Duration,
     /// Nanoseconds of each call.
     pub(crate) latency_ns: Histogram<u64>,
+    /// Operations a second over time.
+    pub(crate) timeline: Timeline,
     /// What the calls returned, added up.
     pub(crate) sum: u64,
+}
+
+impl Timed {
+    /// The same with the calls counted as `ops` operations.
+    pub(crate) fn counting(mut self, ops: u64) -> Self {
+        self.timeline.scale(ops as f64 / self.ops.max(1) as f64);
+        self.ops = ops;
+        self
+    }
 }
 
 /// Nanoseconds of a duration, which no run comes near the limit of.
@@ -42,22 +54,29 @@ where
 {
     let threads = threads.max(1);
     let start_line = Barrier::new(usize::try_from(threads)?);
-    let one = |thread: u64| -> Result<(Instant, Instant, Histogram<u64>, u64)> {
+    let one = |thread: u64| -> Result<Part> {
         // An error is handed back after the line: the others would wait there for ever.
         let (session, latency_ns) = (engine.session(), histogram());
         start_line.wait();
         let (mut session, mut latency_ns, mut total) = (session?, latency_ns?, 0_u64);
         let begun = Instant::now();
-        let mut last = begun;
+        let (mut last, mut ticks) = (begun, Ticks::new(begun));
         let mut call = thread;
         while call < calls {
             total = total.wrapping_add(work(&mut *session, call)?);
             let now = Instant::now();
             latency_ns.saturating_record(nanos(now - last));
+            ticks.count(now);
             last = now;
             call += threads;
         }
-        Ok((begun, last, latency_ns, total))
+        Ok(Part {
+            begun,
+            ended: last,
+            latency_ns,
+            ticks: ticks.finish(),
+            sum: total,
+        })
     };
     let results = std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
@@ -69,23 +88,34 @@ where
             .collect::<Vec<_>>()
     });
     let (mut begun, mut ended) = (None::<Instant>, None::<Instant>);
-    let (mut latency_ns, mut sum) = (histogram()?, 0_u64);
+    let (mut latency_ns, mut sum, mut ticks) = (histogram()?, 0_u64, Vec::new());
     for result in results {
-        let (first, last, part, total) = result.map_err(|_| "a measuring thread panicked")??;
-        begun = Some(begun.map_or(first, |begun| begun.min(first)));
-        ended = Some(ended.map_or(last, |ended| ended.max(last)));
-        latency_ns.add(&part)?;
-        sum = sum.wrapping_add(total);
+        let part = result.map_err(|_| "a measuring thread panicked")??;
+        begun = Some(begun.map_or(part.begun, |begun| begun.min(part.begun)));
+        ended = Some(ended.map_or(part.ended, |ended| ended.max(part.ended)));
+        latency_ns.add(&part.latency_ns)?;
+        sum = sum.wrapping_add(part.sum);
+        ticks.push(part.ticks);
     }
     let elapsed = ended
         .zip(begun)
         .map_or(Duration::ZERO, |(ended, begun)| ended - begun);
     Ok(Timed {
-        calls,
+        ops: calls,
         elapsed,
         latency_ns,
+        timeline: Timeline::of(&ticks),
         sum,
     })
+}
+
+/// What one thread brings home.
+struct Part {
+    begun: Instant,
+    ended: Instant,
+    latency_ns: Histogram<u64>,
+    ticks: Vec<u64>,
+    sum: u64,
 }
 
 /// CPU time of this process, all threads, user and system.
@@ -97,16 +127,38 @@ pub(crate) fn cpu() -> Duration {
     )
 }
 
-/// Bytes this process has caused to be sent to the device (`write_bytes` less what was taken back before it got
-/// there); `None` where the kernel does not say.
-pub(crate) fn written_bytes() -> Option<u64> {
-    let io = std::fs::read_to_string("/proc/self/io").ok()?;
-    let field = |name: &str| {
-        io.lines()
-            .find_map(|line| line.strip_prefix(name))
-            .and_then(|rest| rest.trim().parse::<u64>().ok())
-    };
-    Some(field("write_bytes:")?.saturating_sub(field("cancelled_write_bytes:").unwrap_or(0)))
+/// What this process has moved to and from the device; nothing where the kernel does not say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DeviceBytes {
+    written: Option<u64>,
+    read: Option<u64>,
+}
+
+impl DeviceBytes {
+    /// Until now: `write_bytes` less what was taken back before it got there, and `read_bytes`.
+    pub(crate) fn now() -> Self {
+        let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+        let field = |name: &str| {
+            io.lines()
+                .find_map(|line| line.strip_prefix(name))
+                .and_then(|rest| rest.trim().parse::<u64>().ok())
+        };
+        let cancelled = field("cancelled_write_bytes:").unwrap_or(0);
+        Self {
+            written: field("write_bytes:").map(|bytes| bytes.saturating_sub(cancelled)),
+            read: field("read_bytes:"),
+        }
+    }
+
+    /// Bytes written since `before`.
+    pub(crate) fn written_since(&self, before: &Self) -> Option<u64> {
+        Some(self.written?.saturating_sub(before.written?))
+    }
+
+    /// Bytes read since `before`.
+    pub(crate) fn read_since(&self, before: &Self) -> Option<u64> {
+        Some(self.read?.saturating_sub(before.read?))
+    }
 }
 
 /// Peak resident memory, sampled every 20 ms while it lives.

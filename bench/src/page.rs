@@ -1,15 +1,16 @@
-//! A page of bars, one group a workload, that needs nothing but itself.
+//! A page of plots that needs nothing but itself: no scripts, no fonts, no network.
+
+mod bars;
+mod growth;
+mod latency;
+mod plot;
+mod timeline;
 
 use std::fmt::Write;
 use std::path::Path;
 
 use crate::engine::{EngineKind, Result};
-use crate::report::Median;
-
-const COLOURS: [&str; 6] = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9"];
-const LABEL_WIDTH: f64 = 110.0;
-const BAR_WIDTH: f64 = 520.0;
-const ROW_HEIGHT: f64 = 18.0;
+use crate::report::{self, Median};
 
 /// Writes the page.
 pub(crate) fn write(path: &Path, heading: &str, engines: &[&EngineKind], medians: &[Median]) -> Result<()> {
@@ -17,83 +18,86 @@ pub(crate) fn write(path: &Path, heading: &str, engines: &[&EngineKind], medians
     Ok(())
 }
 
+/// Colours that people with any colour vision can tell apart, on light and on dark ground, by an engine's place.
+const STYLE: &str = "
+:root{color-scheme:light dark;--c0:#0072b2;--c1:#b87400;--c2:#00805d;--c3:#b4508a;--c4:#c44f00;--c5:#5a5a5a;
+--c6:#3a8fc0;--c7:#8a7d00}
+@media(prefers-color-scheme:dark){:root{--c0:#56b4e9;--c1:#e69f00;--c2:#2fc79c;--c3:#e0a0c8;--c4:#ff8a47;
+--c5:#bbb;--c6:#9ad2f5;--c7:#f0e442}}
+body{font:14px/1.4 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}
+svg{display:block;max-width:100%;height:auto}
+text{font:12px sans-serif;fill:currentColor}
+.grid{stroke:currentColor;stroke-opacity:.15}
+.range{stroke:currentColor}
+.line{fill:none;stroke-width:1.5}
+";
+const COLOURS: usize = 8;
+
 fn page(heading: &str, engines: &[&EngineKind], medians: &[Median]) -> Result<String> {
     let mut html = String::new();
     write!(
         html,
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Siltstone's benchmark</title>\
-         <style>body{{font:14px sans-serif;max-width:60em;margin:2em auto}}text{{font:12px sans-serif}}</style>\
-         <h1>Siltstone's benchmark</h1><p>{}. Bars: operations a second, median; thin line: minimum to maximum.</p><ul>",
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>Siltstone's benchmark</title><style>{STYLE}"
+    )?;
+    for colour in 0..COLOURS {
+        write!(
+            html,
+            ".e{colour}{{fill:var(--c{colour})}}.l{colour}{{stroke:var(--c{colour})}}"
+        )?;
+    }
+    write!(
+        html,
+        "</style><h1>Siltstone's benchmark</h1><p>{}. Bars: operations a second, median; thin line: minimum to \
+         maximum; % is the share of what the machine allows. Latencies and courses are those of the median run.</p><ul>",
         escape(heading)
     )?;
     for kind in engines {
         write!(
             html,
-            "<li><b>{}</b> ({} {}): {}</li>",
+            "<li><b>{}</b> ({} {}): {}; {}</li>",
             escape(kind.name),
             escape(kind.package),
             escape(kind.version()),
-            escape(kind.settings)
+            escape(kind.settings),
+            escape(&report::compression(kind))
         )?;
     }
     html.push_str("</ul>");
-    let mut workloads: Vec<&str> = Vec::new();
-    for median in medians {
-        if !workloads.contains(&median.run.workload.as_str()) {
-            workloads.push(&median.run.workload);
+    growth::write(&mut html, engines, medians)?;
+    for of_one_n in medians.chunk_by(|a, b| a.run.n == b.run.n) {
+        if let Some(first) = of_one_n.first() {
+            write!(html, "<h2>{} records</h2>", plot::count(first.run.n as f64))?;
         }
-    }
-    for workload in workloads {
-        let rows: Vec<&Median> = medians
-            .iter()
-            .filter(|median| median.run.workload == workload)
-            .collect();
-        bars(&mut html, workload, engines, &rows)?;
+        for name in workloads(of_one_n) {
+            let rows: Vec<&Median> = of_one_n
+                .iter()
+                .filter(|median| median.run.workload == name)
+                .collect();
+            write!(html, "<h3>{}</h3>", escape(name))?;
+            bars::write(&mut html, engines, &rows)?;
+            latency::write(&mut html, engines, &rows)?;
+            timeline::write(&mut html, engines, &rows)?;
+        }
     }
     html.push_str("</html>\n");
     Ok(html)
 }
 
-fn bars(html: &mut String, workload: &str, engines: &[&EngineKind], rows: &[&Median]) -> Result<()> {
-    let most = rows.iter().map(|row| row.ops_per_s_max).fold(1e-9, f64::max);
-    let width = |ops_per_s: f64| ops_per_s / most * BAR_WIDTH;
-    write!(
-        html,
-        "<h2>{}</h2><svg width=\"{}\" height=\"{}\" role=\"img\">",
-        escape(workload),
-        LABEL_WIDTH + BAR_WIDTH + 260.0,
-        ROW_HEIGHT * rows.len() as f64
-    )?;
-    for (at, row) in rows.iter().enumerate() {
-        let top = ROW_HEIGHT * at as f64;
-        let (outcome, middle) = (&row.run.outcome, top + ROW_HEIGHT / 2.0);
-        let engine = engines
-            .iter()
-            .position(|kind| kind.name == row.run.engine)
-            .unwrap_or(0);
-        let us = |ns: Option<u64>| ns.map_or("-".to_owned(), |ns| format!("{:.1}", ns as f64 / 1e3));
-        write!(
-            html,
-            "<text x=\"0\" y=\"{y}\">{name}</text>\
-             <rect x=\"{LABEL_WIDTH}\" y=\"{bar}\" width=\"{length:.1}\" height=\"{height}\" fill=\"{colour}\"/>\
-             <line x1=\"{least:.1}\" x2=\"{greatest:.1}\" y1=\"{middle}\" y2=\"{middle}\" stroke=\"#000\"/>\
-             <text x=\"{after}\" y=\"{y}\">{ops:.0}/s, p50 {p50}, p99 {p99} us</text>",
-            y = top + 13.0,
-            name = escape(&row.run.engine),
-            bar = top + 2.0,
-            length = width(outcome.ops_per_s),
-            height = ROW_HEIGHT - 4.0,
-            colour = COLOURS[engine % COLOURS.len()],
-            least = LABEL_WIDTH + width(row.ops_per_s_min),
-            greatest = LABEL_WIDTH + width(row.ops_per_s_max),
-            after = LABEL_WIDTH + BAR_WIDTH + 8.0,
-            ops = outcome.ops_per_s,
-            p50 = us(outcome.p50_ns),
-            p99 = us(outcome.p99_ns),
-        )?;
+/// Their names, each once, in order.
+fn workloads(medians: &[Median]) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for median in medians {
+        if !names.contains(&median.run.workload.as_str()) {
+            names.push(&median.run.workload);
+        }
     }
-    html.push_str("</svg>");
-    Ok(())
+    names
+}
+
+/// The colour of an engine, the same all over the page.
+fn colour(engines: &[&EngineKind], name: &str) -> usize {
+    engines.iter().position(|kind| kind.name == name).unwrap_or(0) % COLOURS
 }
 
 fn escape(text: &str) -> String {
@@ -108,30 +112,69 @@ mod tests {
     use crate::child::Outcome;
     use crate::engine::ENGINES;
     use crate::report::{Run, medians};
+    use crate::timeline::Timeline;
 
-    #[test]
-    fn a_page_has_a_bar_for_each_engine_and_escapes_names() {
+    fn drawn(runs: &[Run]) -> String {
         let engines: Vec<&EngineKind> = ENGINES.iter().collect();
-        let run = |workload: &str, ops_per_s| Run {
+        page("n < 5", &engines, &medians(runs)).unwrap()
+    }
+
+    fn run(n: u64, workload: &str, ops_per_s: f64) -> Run {
+        Run {
+            n,
             workload: workload.to_owned(),
             engine: "siltstone".to_owned(),
             repeat: 0,
+            limit_ops_per_s: None,
+            of_limit: Some(0.25),
             outcome: Outcome {
+                ops: 1000,
                 ops_per_s,
                 ..Outcome::default()
             },
-        };
-        let html = page(
-            "n < 5",
-            &engines,
-            &medians(&[run("a&b", 100.0), run("scan", 50.0)]),
-        )
-        .unwrap();
+        }
+    }
+
+    #[test]
+    fn a_page_has_a_bar_for_each_engine_and_escapes_names() {
+        let html = drawn(&[run(5, "a&b", 100.0), run(5, "scan", 50.0)]);
         assert_eq!(html.matches("<rect").count(), 2);
         assert!(
-            html.contains("<h2>a&amp;b</h2>")
+            html.contains("<h3>a&amp;b</h3>")
                 && html.contains("n &lt; 5")
                 && html.contains("width=\"520.0\"")
+                && html.contains("25.0%")
         );
+        assert!(!html.contains("polyline"), "nothing but bars to draw");
+    }
+
+    #[test]
+    fn latencies_and_courses_are_drawn_where_there_are_any() {
+        let mut with_both = run(5, "fillrandom", 100.0);
+        with_both.outcome.latency_percentiles_ns =
+            Some(vec![(50.0, 1_000), (99.0, 20_000), (100.0, 3_000_000)]);
+        with_both.outcome.timeline = Some(Timeline {
+            interval_ms: 100,
+            ops_per_s: vec![90.0, 0.0, 110.0],
+        });
+        let html = drawn(&[with_both]);
+        assert_eq!(html.matches("<polyline").count(), 2);
+        assert!(html.contains("Latency") && html.contains("Throughput"));
+        assert!(!html.contains("NaN") && !html.contains("inf"));
+    }
+
+    #[test]
+    fn growth_is_drawn_from_two_numbers_of_records_on() {
+        let html = drawn(&[run(1_000_000, "scan", 100.0), run(50_000_000, "scan", 50.0)]);
+        assert_eq!(html.matches("<polyline").count(), 1);
+        assert!(html.contains("<h2>Growth</h2>") && html.contains("50M records"));
+    }
+
+    #[test]
+    fn the_page_asks_for_nothing_from_elsewhere() {
+        let html = drawn(&[run(5, "scan", 100.0)]);
+        for foreign in ["http", "<script", "<link", "@import", "url("] {
+            assert!(!html.contains(foreign), "{foreign}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bound::Bound;
 use crate::engine::{Result, Survives};
 
 /// What a run measures.
@@ -19,9 +20,11 @@ pub(crate) enum Work {
     ReadUnsettled,
     MultiGet,
     SeekRandom,
+    SeekReuse,
     Scan,
     Reverse,
     SeekDeleted,
+    ScanDeleted,
     ReadWhileWriting,
     YcsbA,
     YcsbB,
@@ -31,6 +34,8 @@ pub(crate) enum Work {
     YcsbF,
     OpenClean,
     OpenKilled,
+    ColdRead,
+    ColdScan,
 }
 
 /// What the directory holds when the run starts.
@@ -123,6 +128,12 @@ const WORKS: &[(&str, Work, bool, &str)] = &[
         "seek and 10 next, a new view each; n/4 calls",
     ),
     (
+        "seekreuse",
+        Work::SeekReuse,
+        false,
+        "seekrandom over one view for all, with one cursor where the store can move it",
+    ),
+    (
         "scan",
         Work::Scan,
         false,
@@ -139,6 +150,12 @@ const WORKS: &[(&str, Work, bool, &str)] = &[
         Work::SeekDeleted,
         false,
         "seek to the start of n/4 keys just deleted, 11 times",
+    ),
+    (
+        "scandeleted",
+        Work::ScanDeleted,
+        false,
+        "scan of all when n/4 neighbours were just deleted; counts those left",
     ),
     (
         "readwhilewriting",
@@ -174,12 +191,25 @@ const WORKS: &[(&str, Work, bool, &str)] = &[
         false,
         "open after a kill with up to 56 MiB of records in the log",
     ),
+    (
+        "coldread",
+        Work::ColdRead,
+        true,
+        "readrandom with nothing cached and little memory; at most 100,000 calls, 200,000 with threads",
+    ),
+    (
+        "coldscan",
+        Work::ColdScan,
+        false,
+        "scan with nothing cached and little memory; counts records, no latencies",
+    ),
 ];
 
 /// What runs when nothing is named.
 pub(crate) const ALL: &str = "fillseq,fillrandom,fillrandom@2,fillbatch,fillsync@1,fillsync@8,fillsync@32,overwrite,\
-     delete,readrandom,readrandom@2,readzipfian,readzipfian@2,readmissing,readunsettled,multiget,seekrandom,scan,\
-     reverse,seekdeleted,readwhilewriting,ycsb-a,ycsb-b,ycsb-c,ycsb-d,ycsb-e,ycsb-f,open,openkilled";
+     delete,readrandom,readrandom@2,readzipfian,readzipfian@2,readmissing,readunsettled,multiget,seekrandom,\
+     seekreuse,scan,reverse,seekdeleted,scandeleted,readwhilewriting,ycsb-a,ycsb-b,ycsb-c,ycsb-d,ycsb-e,ycsb-f,open,\
+     openkilled,coldread,coldread@8,coldscan";
 
 impl Workload {
     /// Reads `name` or `name@threads`; `threads` is for the names that give none.
@@ -227,13 +257,17 @@ impl Workload {
             | Work::ReadMissing
             | Work::MultiGet
             | Work::SeekRandom
+            | Work::SeekReuse
             | Work::Scan
             | Work::Reverse
             | Work::YcsbC
-            | Work::OpenClean => Ground::Shared,
+            | Work::OpenClean
+            | Work::ColdRead
+            | Work::ColdScan => Ground::Shared,
             Work::Overwrite
             | Work::Delete
             | Work::SeekDeleted
+            | Work::ScanDeleted
             | Work::ReadWhileWriting
             | Work::YcsbA
             | Work::YcsbB
@@ -242,6 +276,19 @@ impl Workload {
             | Work::YcsbF => Ground::Own,
             Work::OpenKilled => Ground::Killed,
         }
+    }
+
+    /// Whether it starts with nothing cached and with little memory.
+    pub(crate) fn is_cold(&self) -> bool {
+        matches!(self.work, Work::ColdRead | Work::ColdScan)
+    }
+
+    /// Whether one call goes through all records, so that it has no latencies and nothing happens over time.
+    pub(crate) fn is_one_call(&self) -> bool {
+        matches!(
+            self.work,
+            Work::Scan | Work::Reverse | Work::ScanDeleted | Work::ColdScan
+        )
     }
 
     /// The level every engine acknowledges at.
@@ -254,13 +301,16 @@ impl Workload {
     }
 }
 
-/// Prints names and explanations.
+/// Prints names, explanations and what bounds each.
 pub(crate) fn list() {
-    for (name, _, threaded, what) in WORKS {
+    for (name, work, threaded, what) in WORKS {
         println!(
             "  {name:<17} {what}{}",
             if *threaded { " (name@threads)" } else { "" }
         );
+        if let Some(bound) = Bound::of(*work) {
+            println!("  {:<17} limit: {}", "", bound.formula());
+        }
     }
 }
 

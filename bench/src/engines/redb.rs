@@ -8,24 +8,25 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadOnlyTable, ReadableDatabase, StorageBackend, TableDefinition, TableError};
 
 use crate::data::Key;
-use crate::engine::{Engine, EngineKind, Result, Seen, Session, Survives, sum};
+use crate::engine::{Engine, EngineKind, Result, Seen, Session, Setup, Survives, sum};
 
 pub(crate) const KIND: EngineKind = EngineKind {
     name: "redb",
     package: "redb",
-    settings: "cache 1 GiB, Durability::Immediate; no sync: over a backend whose sync_data does nothing, because \
+    settings: "cache 1 GiB (cold: a quarter of the memory), Durability::Immediate; no sync: over a backend whose sync_data does nothing, because \
                its Durability::None loses everything when the process dies; sync: its own file backend",
+    compression: None,
     open,
 };
 
 const RECORDS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("bench");
 
-fn open(dir: &Path, survives: Survives) -> Result<Box<dyn Engine>> {
+fn open(dir: &Path, setup: &Setup) -> Result<Box<dyn Engine>> {
     std::fs::create_dir_all(dir)?;
     let path = dir.join("bench.redb");
     let mut builder = Database::builder();
-    builder.set_cache_size(1 << 30);
-    let db = match survives {
+    builder.set_cache_size(usize::try_from(setup.cache_bytes())?);
+    let db = match setup.survives {
         Survives::PowerLoss => builder.create(path)?,
         Survives::Process => {
             let file = OpenOptions::new()
@@ -83,7 +84,10 @@ struct Redb(Database);
 
 impl Engine for Redb {
     fn session(&self) -> Result<Box<dyn Session + '_>> {
-        Ok(Box::new(Worker(&self.0)))
+        Ok(Box::new(Worker {
+            db: &self.0,
+            reused: None,
+        }))
     }
 
     fn settle(&self) -> Result<()> {
@@ -95,11 +99,16 @@ impl Engine for Redb {
     }
 }
 
-struct Worker<'d>(&'d Database);
+type Records = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+struct Worker<'d> {
+    db: &'d Database,
+    reused: Option<Records>,
+}
 
 impl Worker<'_> {
-    fn records(&self) -> Result<ReadOnlyTable<&'static [u8], &'static [u8]>> {
-        let transaction = self.0.begin_read()?;
+    fn records(&self) -> Result<Records> {
+        let transaction = self.db.begin_read()?;
         let table: std::result::Result<_, TableError> = transaction.open_table(RECORDS);
         Ok(table?)
     }
@@ -107,13 +116,13 @@ impl Worker<'_> {
 
 impl Session for Worker<'_> {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        let transaction = self.0.begin_write()?;
+        let transaction = self.db.begin_write()?;
         transaction.open_table(RECORDS)?.insert(key, value)?;
         Ok(transaction.commit()?)
     }
 
     fn put_batch(&mut self, records: &[(Key, Vec<u8>)]) -> Result<()> {
-        let transaction = self.0.begin_write()?;
+        let transaction = self.db.begin_write()?;
         {
             let mut table = transaction.open_table(RECORDS)?;
             for (key, value) in records {
@@ -124,7 +133,7 @@ impl Session for Worker<'_> {
     }
 
     fn delete(&mut self, key: &[u8]) -> Result<()> {
-        let transaction = self.0.begin_write()?;
+        let transaction = self.db.begin_write()?;
         transaction.open_table(RECORDS)?.remove(key)?;
         Ok(transaction.commit()?)
     }
@@ -134,15 +143,15 @@ impl Session for Worker<'_> {
     }
 
     fn seek(&mut self, from: &[u8], limit: u64) -> Result<Seen> {
-        let mut seen = Seen::default();
-        for record in self.records()?.range(from..)? {
-            let (key, value) = record?;
-            seen.add(key.value(), value.value());
-            if seen.records == limit {
-                break;
-            }
-        }
-        Ok(seen)
+        walk(&self.records()?, from, limit)
+    }
+
+    fn seek_reused(&mut self, from: &[u8], limit: u64) -> Result<Seen> {
+        let records = match self.reused.take() {
+            Some(records) => records,
+            None => self.records()?,
+        };
+        walk(self.reused.insert(records), from, limit)
     }
 
     fn scan(&mut self, reverse: bool) -> Result<Seen> {
@@ -158,4 +167,16 @@ impl Session for Worker<'_> {
         }
         Ok(seen)
     }
+}
+
+fn walk(records: &Records, from: &[u8], limit: u64) -> Result<Seen> {
+    let mut seen = Seen::default();
+    for record in records.range(from..)? {
+        let (key, value) = record?;
+        seen.add(key.value(), value.value());
+        if seen.records == limit {
+            break;
+        }
+    }
+    Ok(seen)
 }
