@@ -5,9 +5,9 @@
 //! cargo run --release -p siltstone --example memtable_compare [entries]
 //! ```
 //!
-//! Every map gets the same entries (16-byte random keys, 100-byte values, each with a seqno) in the same order. The
-//! maps take turns within each of three rounds; the table shows medians over the rounds, in nanoseconds of the
-//! inserting or reading thread.
+//! Every map gets the same entries (16-byte random keys, 100-byte values, each with a seqno) in the same order; then a
+//! second one of its kind gets keys that share their first eight bytes. The maps take turns within each of three
+//! rounds; the table shows medians over the rounds, in nanoseconds of the inserting or reading thread.
 #![allow(missing_docs, unreachable_pub, dead_code)] // The crate's private module, compiled into an example.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -67,6 +67,8 @@ trait Map: Sync {
     fn insert(&self, key: &[u8], seqno: u64);
     /// The length of the newest value of a key, 0 for none.
     fn get(&self, key: &[u8]) -> usize;
+    /// A cursor's seek: the length of the first value at or behind a key.
+    fn seek(&self, key: &[u8]) -> usize;
     /// Walks over everything and returns a sum of what it met.
     fn scan(&self) -> u64;
     fn scan_back(&self) -> u64;
@@ -94,6 +96,12 @@ impl Map for Arc<Memtable> {
     }
     fn get(&self, key: &[u8]) -> usize {
         Memtable::get(self, key, SeqNo::MAX).map_or(0, |(_, value)| value.len())
+    }
+    fn seek(&self, key: &[u8]) -> usize {
+        let mut iter = self.iter();
+        iter.seek(InternalKey::new(key, Tag::FIRST))
+            .expect("does not fail");
+        iter.value().len()
     }
     fn scan(&self) -> u64 {
         let (mut iter, mut sum) = (self.iter(), 0);
@@ -140,6 +148,10 @@ impl Map for SkipMap<Owned, Vec<u8>> {
             .filter(|entry| entry.key().0 == key)
             .map_or(0, |entry| entry.value().len())
     }
+    fn seek(&self, key: &[u8]) -> usize {
+        self.lower_bound(Bound::Included(&newest(key)))
+            .map_or(0, |entry| entry.value().len())
+    }
     fn scan(&self) -> u64 {
         self.iter()
             .map(|entry| touch(&entry.key().0, entry.value()))
@@ -169,6 +181,12 @@ impl Map for RwLock<BTreeMap<Owned, Vec<u8>>> {
             .filter(|((found, _), _)| found == key)
             .map_or(0, |(_, value)| value.len())
     }
+    fn seek(&self, key: &[u8]) -> usize {
+        let map = self.read().expect("no panic");
+        map.range(newest(key)..)
+            .next()
+            .map_or(0, |(_, value)| value.len())
+    }
     fn scan(&self) -> u64 {
         self.read()
             .expect("no panic")
@@ -191,6 +209,16 @@ fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)
+}
+
+/// The same keys with their first eight bytes behind eight that all share.
+fn with_shared_prefix(keys: &[Key]) -> Vec<Key> {
+    let mut shared = keys.to_vec();
+    for key in &mut shared {
+        key.copy_within(..8, 8);
+        key[..8].copy_from_slice(b"user:000");
+    }
+    shared
 }
 
 fn random_keys(count: u64) -> Vec<Key> {
@@ -226,14 +254,17 @@ fn ns_each(count: usize, work: impl FnOnce()) -> f64 {
     (thread_ns(start) - before) / number(count)
 }
 
-const COLUMNS: [&str; 7] = [
+const COLUMNS: [&str; 10] = [
     "insert",
     "get",
+    "seek",
     "scan",
     "scan back",
     "B an entry",
     "insert by 2 threads",
     "insert sorted",
+    "insert, shared prefix",
+    "get, shared prefix",
 ];
 
 fn fill(map: &dyn Map, keys: &[Key], seqno: u64) {
@@ -242,7 +273,14 @@ fn fill(map: &dyn Map, keys: &[Key], seqno: u64) {
     }
 }
 
-/// `keys` fill the map, two threads add `more` to it, and `more` in order fills another one.
+fn get_all(map: &dyn Map, reads: &[Key]) {
+    assert!(
+        reads.iter().all(|key| map.get(key) == VALUE.len()),
+        "every key is there"
+    );
+}
+
+/// `keys` fill the map, two threads add `more` to it; `more` in order fills another one, `keys` behind a prefix a third.
 fn measure(
     new: &dyn Fn() -> Box<dyn Map>,
     keys: &[Key],
@@ -255,9 +293,10 @@ fn measure(
     let heap_bytes = HEAP_BYTES.load(Ordering::Relaxed) - heap_bytes;
     let taken_bytes = u64::try_from(heap_bytes).expect("grew") + map.mapped_bytes();
     let entry_bytes = number(usize::try_from(taken_bytes).expect("fits into memory")) / number(keys.len());
-    let get = ns_each(reads.len(), || {
+    let get = ns_each(reads.len(), || get_all(&*map, reads));
+    let seek = ns_each(reads.len(), || {
         assert!(
-            reads.iter().all(|key| map.get(key) == VALUE.len()),
+            reads.iter().all(|key| map.seek(key) == VALUE.len()),
             "every key is there"
         );
     });
@@ -280,14 +319,23 @@ fn measure(
     let mut sorted = more.to_vec();
     sorted.sort_unstable();
     let insert_sorted = ns_each(sorted.len(), || fill(&*map, &sorted, 1));
+    drop(map);
+
+    let map = new();
+    let (keys, reads) = (with_shared_prefix(keys), with_shared_prefix(reads));
+    let insert_shared = ns_each(keys.len(), || fill(&*map, &keys, 1));
+    let get_shared = ns_each(reads.len(), || get_all(&*map, &reads));
     [
         insert,
         get,
+        seek,
         scan,
         scan_back,
         entry_bytes,
         insert_by_2,
         insert_sorted,
+        insert_shared,
+        get_shared,
     ]
 }
 

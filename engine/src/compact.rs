@@ -84,12 +84,12 @@ fn sources(tables: &TableSet, plan: &Plan) -> Result<Vec<Source>> {
             .map(|meta| tables.find(meta.id).cloned().ok_or_else(missing));
         if *level == 0 {
             for handle in handles {
-                sources.push(Source::Table(Box::new(handle?.table()?.iter().fill_cache(false))));
+                sources.push(Source::Table(handle?.table()?.iter().fill_cache(false)));
             }
         } else {
-            sources.push(Source::Level(Box::new(
+            sources.push(Source::Level(
                 LevelIter::new(handles.collect::<Result<_>>()?).fill_cache(false),
-            )));
+            ));
         }
     }
     Ok(sources)

@@ -2,7 +2,8 @@
 //!
 //! The merge yields every version of every key, the newest of a key first. A cursor shows, of each key, the newest
 //! version at or below its seqno, and nothing where that is a tombstone. After LevelDB's `DBIter`; forwards the
-//! merge stands on the entry that is shown, backwards it stands before all entries of the key that is shown.
+//! merge stands on the entry that is shown, backwards too where that is the only entry left of its
+//! key, else it stands before all entries of the key that is shown.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -28,6 +29,33 @@ enum Stand {
     On,
     /// Before every entry of the shown key, which is kept in `key` and `value`.
     Before,
+}
+
+/// After so many entries that show nothing a cursor looks whether others have been here.
+const LOOK_EVERY: usize = 32;
+
+/// So many entries that show nothing are worth noting for others.
+const FAR: usize = 256;
+
+/// A walk over entries that show nothing.
+#[derive(Default)]
+struct Passed {
+    count: usize,
+    /// The key that it stood on when it first looked round. Meaningful from there on.
+    from: Vec<u8>,
+}
+
+impl Passed {
+    fn begin(&mut self, key: &[u8]) {
+        if self.count == LOOK_EVERY {
+            self.from.extend_from_slice(key);
+        }
+    }
+
+    #[inline]
+    fn is_far(&self) -> bool {
+        self.count >= FAR
+    }
 }
 
 /// A position in one keyspace, as it was at one seqno.
@@ -73,20 +101,26 @@ impl Cursor {
         seqno: SeqNo,
         (lower, upper): KeyBounds,
     ) -> Result<Cursor> {
-        let mut sources = Vec::new();
+        let mut merge = MergeIterator::empty();
+        // A memtable that is empty now has nothing to show at `seqno`, ever: whatever is visible at it had been
+        // inserted when it was published, so before the caller read it. What is inserted later is newer.
         let slots = std::iter::once(&view.memtable).chain(&view.immutables);
-        sources.extend(slots.map(|slot| Source::Memtable(slot.table.iter())));
+        for slot in slots.filter(|slot| !slot.table.is_empty()) {
+            merge.push(Source::Memtable(slot.table.iter()));
+        }
         for handle in view.tables.level(0).iter() {
-            sources.push(Source::Table(Box::new(handle.table()?.iter())));
+            merge.push(Source::Table(handle.table()?.iter()));
         }
         for level in 1..LEVELS {
-            let tables = view.tables.level(level);
-            if !tables.is_empty() {
-                sources.push(Source::Level(Box::new(LevelIter::new(Arc::clone(tables)))));
+            if !view.tables.level(level).is_empty() {
+                merge.push(Source::Level(LevelIter::of_level(
+                    Arc::clone(&view.tables),
+                    level,
+                )));
             }
         }
         Ok(Cursor {
-            merge: MergeIterator::new(sources),
+            merge,
             seqno,
             lower,
             upper,
@@ -148,7 +182,7 @@ impl Cursor {
             // After all versions of the key.
             Bound::Excluded(key) => self.merge.seek(InternalKey::new(key, Tag::LAST))?,
         }
-        self.settle_forward(false)
+        self.settle_forward()
     }
 
     /// To the last entry within the bounds.
@@ -182,7 +216,7 @@ impl Cursor {
         }
         self.begin()?;
         self.merge.seek(InternalKey::new(key, Tag::seek_at(self.seqno)))?;
-        self.settle_forward(false)
+        self.settle_forward()
     }
 
     /// To the last entry at or before `key`.
@@ -218,10 +252,8 @@ impl Cursor {
     pub fn next(&mut self) -> Result<()> {
         match self.stand {
             Stand::On => {
-                self.key.clear();
-                self.key.extend_from_slice(self.merge.user_key());
                 self.stand = Stand::Nowhere;
-                self.merge.next()?;
+                self.merge.next_user_key(&mut self.key)?;
             }
             Stand::Before => {
                 self.stand = Stand::Nowhere;
@@ -229,7 +261,7 @@ impl Cursor {
             }
             Stand::Nowhere => panic!("the cursor stands on no entry: check valid() first"),
         }
-        self.settle_forward(true)
+        self.settle_forward()
     }
 
     /// To the preceding entry.
@@ -241,12 +273,10 @@ impl Cursor {
     /// Where it is not [`valid`](Cursor::valid).
     pub fn prev(&mut self) -> Result<()> {
         match self.stand {
+            // What is left of the shown key before this entry is newer than the seqno, and passed over as such.
             Stand::On => {
-                self.key.clear();
-                self.key.extend_from_slice(self.merge.user_key());
                 self.stand = Stand::Nowhere;
-                self.merge
-                    .seek_for_prev(InternalKey::new(&self.key, Tag::FIRST))?;
+                self.merge.prev()?;
             }
             Stand::Before => self.stand = Stand::Nowhere,
             Stand::Nowhere => panic!("the cursor stands on no entry: check valid() first"),
@@ -259,56 +289,142 @@ impl Cursor {
         self.core.check_open()
     }
 
-    /// Goes on to the first visible key. With `skip`, entries of `self.key` are passed over.
-    fn settle_forward(&mut self, mut skip: bool) -> Result<()> {
+    /// Goes on to the first visible key.
+    ///
+    /// REQUIRES: the merge stands on no entry of a key that was shown already.
+    #[inline]
+    fn settle_forward(&mut self) -> Result<()> {
+        let mut passed = Passed::default();
         while self.merge.valid() {
-            let (key, tag) = (self.merge.user_key(), self.merge.tag());
-            if is_above(key, &self.upper) {
-                return Ok(());
+            if is_above(&self.merge, &self.upper) {
+                break;
             }
-            if tag.seqno() > self.seqno || (skip && key == self.key) {
+            let tag = self.merge.tag();
+            if tag.seqno() > self.seqno {
                 self.merge.next()?;
-                continue;
-            }
-            if !tag.is_tombstone() {
+            } else if tag.is_tombstone() {
+                self.merge.next_user_key(&mut self.key)?;
+            } else {
                 self.stand = Stand::On;
-                return Ok(());
+                break;
             }
-            self.key.clear();
-            self.key.extend_from_slice(key);
-            skip = true;
-            self.merge.next()?;
+            passed.count += 1;
+            if passed.count.is_multiple_of(LOOK_EVERY) {
+                self.leap_forward(&mut passed)?;
+            }
+        }
+        if passed.is_far() {
+            let end = self.merge.valid().then(|| self.merge.user_key());
+            self.view
+                .dead
+                .note(&self.core.commit, self.seqno, &passed.from, end);
         }
         Ok(())
     }
 
-    /// Goes back to the first visible key; the merge then stands before all of its entries.
+    /// Goes back to the first visible key.
+    ///
+    /// Backwards the versions of a key come oldest first. Where the first one that comes is known to be the only one
+    /// left, the merge stays on it; else it goes on before all of them, and the shown one is kept.
+    #[inline]
     fn settle_backward(&mut self) -> Result<()> {
+        let mut passed = Passed::default();
         while self.merge.valid() {
-            if is_below(self.merge.user_key(), &self.lower) {
-                return Ok(());
+            if is_below(&self.merge, &self.lower) {
+                break;
             }
-            self.key.clear();
-            self.key.extend_from_slice(self.merge.user_key());
-            // Backwards the versions of a key come oldest first: the last one at or below the seqno decides.
-            let mut alive = false;
-            while self.merge.valid() && self.merge.user_key() == self.key {
+            if self.merge.begins_user_key() {
                 let tag = self.merge.tag();
-                if tag.seqno() <= self.seqno {
-                    alive = !tag.is_tombstone();
-                    if alive {
-                        self.value.clear();
-                        self.value.extend_from_slice(self.merge.value());
-                    }
+                if tag.seqno() <= self.seqno && !tag.is_tombstone() {
+                    self.stand = Stand::On;
+                    break;
                 }
                 self.merge.prev()?;
-            }
-            if alive {
+            } else if self.pass_backward()? {
                 self.stand = Stand::Before;
-                return Ok(());
+                break;
+            }
+            passed.count += 1;
+            if passed.count.is_multiple_of(LOOK_EVERY) {
+                self.leap_backward(&mut passed)?;
             }
         }
+        if passed.is_far() {
+            self.note_backward(&passed);
+        }
         Ok(())
+    }
+
+    /// Leaps over what others have found to be dead, if that is where the merge stands.
+    #[cold]
+    fn leap_forward(&mut self, passed: &mut Passed) -> Result<()> {
+        if !self.merge.valid() {
+            return Ok(());
+        }
+        let key = self.merge.user_key();
+        passed.begin(key);
+        let Some(range) = self.view.dead.around(key, self.seqno) else {
+            return Ok(());
+        };
+        match &range.end {
+            Some(end) => self.merge.seek(InternalKey::new(end, Tag::FIRST)),
+            None => {
+                self.merge.seek_to_last()?;
+                self.merge.next()
+            }
+        }
+    }
+
+    /// [`leap_forward`](Self::leap_forward) in the other direction.
+    #[cold]
+    fn leap_backward(&mut self, passed: &mut Passed) -> Result<()> {
+        if !self.merge.valid() {
+            return Ok(());
+        }
+        let key = self.merge.user_key();
+        passed.begin(key);
+        match self.view.dead.around(key, self.seqno) {
+            Some(range) => self
+                .merge
+                .seek_for_prev(InternalKey::new(&range.start, Tag::FIRST)),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes what lies between the shown key, or whatever stopped the walk, and the key it began with.
+    #[cold]
+    fn note_backward(&self, passed: &Passed) {
+        // The first key after `key`.
+        let after = |key: &[u8]| [key, &[0]].concat();
+        let start = match self.stand {
+            Stand::Before => after(&self.key),
+            _ if self.merge.valid() => after(self.merge.user_key()),
+            _ => Vec::new(),
+        };
+        let end = after(&passed.from);
+        self.view
+            .dead
+            .note(&self.core.commit, self.seqno, &start, Some(&end));
+    }
+
+    /// Goes back before all entries of a key. Whether one is shown; it is kept in `key` and `value` then.
+    fn pass_backward(&mut self) -> Result<bool> {
+        self.key.clear();
+        self.key.extend_from_slice(self.merge.user_key());
+        // The last one at or below the seqno decides.
+        let mut alive = false;
+        while self.merge.valid() && self.merge.user_key() == self.key {
+            let tag = self.merge.tag();
+            if tag.seqno() <= self.seqno {
+                alive = !tag.is_tombstone();
+                if alive {
+                    self.value.clear();
+                    self.value.extend_from_slice(self.merge.value());
+                }
+            }
+            self.merge.prev()?;
+        }
+        Ok(alive)
     }
 }
 
@@ -321,18 +437,20 @@ impl std::fmt::Debug for Cursor {
     }
 }
 
-fn is_above(key: &[u8], upper: &Bound<Box<[u8]>>) -> bool {
+#[inline]
+fn is_above(merge: &MergeIterator<Source>, upper: &Bound<Box<[u8]>>) -> bool {
     match upper {
         Bound::Unbounded => false,
-        Bound::Included(upper) => *key > **upper,
-        Bound::Excluded(upper) => *key >= **upper,
+        Bound::Included(upper) => *merge.user_key() > **upper,
+        Bound::Excluded(upper) => *merge.user_key() >= **upper,
     }
 }
 
-fn is_below(key: &[u8], lower: &Bound<Box<[u8]>>) -> bool {
+#[inline]
+fn is_below(merge: &MergeIterator<Source>, lower: &Bound<Box<[u8]>>) -> bool {
     match lower {
         Bound::Unbounded => false,
-        Bound::Included(lower) => *key < **lower,
-        Bound::Excluded(lower) => *key <= **lower,
+        Bound::Included(lower) => *merge.user_key() < **lower,
+        Bound::Excluded(lower) => *merge.user_key() <= **lower,
     }
 }

@@ -5,20 +5,62 @@ use std::sync::Arc;
 use siltstone_sstable::{InternalIterator, InternalKey, TableIter, Tag};
 use siltstone_vfs::Result;
 
+use crate::super_version::TableSet;
 use crate::table_handle::TableHandle;
 
 /// Walks disjoint tables in key order, opening an iterator on one at a time.
 pub(crate) struct LevelIter {
-    tables: Arc<[Arc<TableHandle>]>,
+    tables: Tables,
     /// The table that `iter` walks.
     at: usize,
     iter: Option<TableIter>,
     fill_cache: bool,
 }
 
+/// Tables in key order, no two with a common user key.
+enum Tables {
+    /// A whole level below 0.
+    Level(Arc<TableSet>, usize),
+    Chosen(Arc<[Arc<TableHandle>]>),
+}
+
+impl Tables {
+    #[inline]
+    fn all(&self) -> &[Arc<TableHandle>] {
+        match self {
+            Tables::Level(set, level) => set.level(*level),
+            Tables::Chosen(tables) => tables,
+        }
+    }
+
+    /// The first table whose largest key is at least `key`, or the count.
+    #[inline]
+    fn first_reaching(&self, key: &[u8]) -> usize {
+        match self {
+            Tables::Level(set, level) => {
+                let tables = set.level(*level);
+                set.largest(*level)
+                    .lower_bound(key, |at| &tables[at].meta().largest)
+            }
+            Tables::Chosen(tables) => tables.partition_point(|table| *table.meta().largest < *key),
+        }
+    }
+}
+
 impl LevelIter {
+    /// Over chosen tables.
+    ///
     /// REQUIRES: tables in key order, no two with a common user key.
     pub(crate) fn new(tables: Arc<[Arc<TableHandle>]>) -> LevelIter {
+        LevelIter::over(Tables::Chosen(tables))
+    }
+
+    /// Over level `level`, which is below 0.
+    pub(crate) fn of_level(tables: Arc<TableSet>, level: usize) -> LevelIter {
+        LevelIter::over(Tables::Level(tables, level))
+    }
+
+    fn over(tables: Tables) -> LevelIter {
         LevelIter {
             tables,
             at: 0,
@@ -40,14 +82,23 @@ impl LevelIter {
         if self.iter.is_none() || self.at != at {
             self.iter = None;
             self.at = at;
-            if let Some(table) = self.tables.get(at) {
+            if let Some(table) = self.tables.all().get(at) {
                 self.iter = Some(table.table()?.iter().fill_cache(self.fill_cache));
             }
         }
         Ok(self.iter.as_mut())
     }
 
+    #[inline]
     fn skip_forward(&mut self) -> Result<()> {
+        if self.valid() {
+            return Ok(());
+        }
+        self.skip_tables_forward()
+    }
+
+    #[inline(never)]
+    fn skip_tables_forward(&mut self) -> Result<()> {
         while self.iter.as_ref().is_some_and(|iter| !iter.valid()) {
             if let Some(iter) = self.open(self.at + 1)? {
                 iter.seek_to_first()?;
@@ -56,7 +107,16 @@ impl LevelIter {
         Ok(())
     }
 
+    #[inline]
     fn skip_backward(&mut self) -> Result<()> {
+        if self.valid() {
+            return Ok(());
+        }
+        self.skip_tables_backward()
+    }
+
+    #[inline(never)]
+    fn skip_tables_backward(&mut self) -> Result<()> {
         while self.iter.as_ref().is_some_and(|iter| !iter.valid()) {
             if self.at == 0 {
                 self.iter = None;
@@ -67,6 +127,7 @@ impl LevelIter {
         Ok(())
     }
 
+    #[inline]
     fn current(&self) -> &TableIter {
         self.iter
             .as_ref()
@@ -83,16 +144,14 @@ impl InternalIterator for LevelIter {
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        if let Some(iter) = self.open(self.tables.len().saturating_sub(1))? {
+        if let Some(iter) = self.open(self.tables.all().len().saturating_sub(1))? {
             iter.seek_to_last()?;
         }
         self.skip_backward()
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<()> {
-        let at = self
-            .tables
-            .partition_point(|table| *table.meta().largest < *target.user_key);
+        let at = self.tables.first_reaching(target.user_key);
         if let Some(iter) = self.open(at)? {
             iter.seek(target)?;
         }
@@ -100,10 +159,11 @@ impl InternalIterator for LevelIter {
     }
 
     fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<()> {
-        let after = self
-            .tables
-            .partition_point(|table| *table.meta().smallest <= *target.user_key);
-        let Some(at) = after.checked_sub(1) else {
+        // The table that reaches the key, or the one before it where that begins after the key.
+        let at = self.tables.first_reaching(target.user_key);
+        let begins_before = |table: &Arc<TableHandle>| *table.meta().smallest <= *target.user_key;
+        let reaching = self.tables.all().get(at).filter(|table| begins_before(table));
+        let Some(at) = reaching.map_or(at.checked_sub(1), |_| Some(at)) else {
             self.iter = None;
             return Ok(());
         };
@@ -113,6 +173,7 @@ impl InternalIterator for LevelIter {
         self.skip_backward()
     }
 
+    #[inline]
     fn next(&mut self) -> Result<()> {
         if let Some(iter) = &mut self.iter {
             iter.next()?;
@@ -120,11 +181,37 @@ impl InternalIterator for LevelIter {
         self.skip_forward()
     }
 
+    #[inline]
     fn prev(&mut self) -> Result<()> {
         if let Some(iter) = &mut self.iter {
             iter.prev()?;
         }
         self.skip_backward()
+    }
+
+    #[inline]
+    fn next_user_key(&mut self, scratch: &mut Vec<u8>) -> Result<()> {
+        // No two tables have a common user key: that of the next one is another.
+        if let Some(iter) = &mut self.iter {
+            iter.next_user_key(scratch)?;
+        }
+        self.skip_forward()
+    }
+
+    #[inline]
+    fn begins_user_key(&self) -> bool {
+        self.iter.as_ref().is_some_and(TableIter::begins_user_key)
+    }
+
+    #[inline]
+    fn prefetch_seek(&self, target: InternalKey<'_>) {
+        let at = self.tables.first_reaching(target.user_key);
+        // A table that could not be opened is for the seek to report.
+        if let Some(table) = self.tables.all().get(at)
+            && let Ok(table) = table.table()
+        {
+            table.prefetch_seek(target.user_key);
+        }
     }
 
     #[inline]

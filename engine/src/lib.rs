@@ -7,6 +7,7 @@ mod compact;
 mod core;
 mod cursor;
 mod db;
+mod dead_ranges;
 mod failure;
 mod files;
 mod flush;

@@ -9,8 +9,8 @@ use crate::memtable::MemtableIter;
 /// A memtable, a table of level 0, or a whole deeper level.
 pub(crate) enum Source {
     Memtable(MemtableIter),
-    Table(Box<TableIter>),
-    Level(Box<LevelIter>),
+    Table(TableIter),
+    Level(LevelIter),
 }
 
 macro_rules! each {
@@ -48,6 +48,21 @@ impl InternalIterator for Source {
     #[inline]
     fn prev(&mut self) -> Result<()> {
         each!(self, iter => iter.prev())
+    }
+
+    #[inline]
+    fn next_user_key(&mut self, scratch: &mut Vec<u8>) -> Result<()> {
+        each!(self, iter => iter.next_user_key(scratch))
+    }
+
+    #[inline]
+    fn begins_user_key(&self) -> bool {
+        each!(self, iter => iter.begins_user_key())
+    }
+
+    #[inline]
+    fn prefetch_seek(&self, target: InternalKey<'_>) {
+        each!(self, iter => iter.prefetch_seek(target))
     }
 
     #[inline]

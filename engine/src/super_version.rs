@@ -9,6 +9,7 @@ use siltstone_sstable::{KeyHeads, SeqNo, TableId, TableValue, Tag, key_hash};
 use siltstone_vfs::Result;
 use siltstone_wal::RecordSeq;
 
+use crate::dead_ranges::DeadRanges;
 use crate::memtable::Memtable;
 use crate::table_handle::TableHandle;
 
@@ -107,7 +108,6 @@ impl TableSet {
     }
 
     /// The largest keys of a level below 0, for finding the first table that reaches a key.
-    #[allow(dead_code)]
     pub(crate) fn largest(&self, level: usize) -> &Arc<KeyHeads> {
         &self.largest[level]
     }
@@ -134,6 +134,8 @@ pub(crate) struct SuperVersion {
     /// Memtables that wait for their flush, the newest first.
     pub(crate) immutables: Vec<Arc<MemtableSlot>>,
     pub(crate) tables: Arc<TableSet>,
+    /// The keyspace's own: the same in all its views.
+    pub(crate) dead: Arc<DeadRanges>,
 }
 
 /// A value where it lies.

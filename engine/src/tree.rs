@@ -45,6 +45,7 @@ impl Tree {
             memtable: MemtableSlot::new(),
             immutables: Vec::new(),
             tables: Arc::new(tables),
+            dead: Arc::default(),
         };
         let tree = Tree {
             id,
@@ -93,6 +94,7 @@ impl Tree {
                 memtable: MemtableSlot::new(),
                 immutables,
                 tables: Arc::clone(&view.tables),
+                dead: Arc::clone(&view.dead),
             }
         });
     }
@@ -109,6 +111,7 @@ impl Tree {
                 memtable: Arc::clone(&view.memtable),
                 immutables,
                 tables,
+                dead: Arc::clone(&view.dead),
             }
         });
     }
@@ -123,6 +126,7 @@ impl Tree {
                 memtable: MemtableSlot::new(),
                 immutables: Vec::new(),
                 tables: Arc::default(),
+                dead: Arc::clone(&view.dead),
             }
         });
     }

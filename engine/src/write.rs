@@ -85,11 +85,12 @@ impl Core {
         for operation in batch.operations() {
             let operation = operation.expect("a batch decodes as it was encoded");
             let key = InternalKey::new(operation.key, Tag::new(operation.seqno, operation.kind));
-            targets
-                .view(operation.keyspace)
-                .memtable
-                .table
-                .insert(key, operation.value);
+            let view = targets.view(operation.keyspace);
+            view.memtable.table.insert(key, operation.value);
+            // After the seqno was given and before it is published: see `dead_ranges`.
+            if operation.kind != ValueKind::Delete && view.dead.watches() {
+                view.dead.revive(operation.key);
+            }
         }
         drop(targets);
         self.commit.publish(first, first.plus(batch.len() as u64 - 1));
@@ -126,6 +127,7 @@ impl Core {
         batch: &mut WriteBatch,
         patience: &mut Patience<'_>,
     ) -> Result<(SeqNo, RecordSeq, Targets)> {
+        let puts = !batch.only_deletes();
         loop {
             let seen = self.progress.generation();
             let mut state = self.commit.lock();
@@ -143,6 +145,9 @@ impl Core {
             let record = self.append(batch, first, &mut state)?;
             for view in targets.views() {
                 view.memtable.note_commit(first);
+                if puts {
+                    view.dead.note_put(SeqNo(state.next.0 - 1));
+                }
             }
             return Ok((first, record, targets));
         }

@@ -12,9 +12,10 @@ use std::ops::Range;
 use siltstone_vfs::{Error, ErrorKind};
 
 use crate::format::{
-    BLOCK_FINGERPRINTS, BLOCK_HEADER_BYTES, BLOCK_UNIFORM, BLOCK_WIDE, FINGERPRINTS_MAX, u16_at, u32_at,
-    u64_at,
+    BLOCK_FINGERPRINTS, BLOCK_HEADER_BYTES, BLOCK_UNIFORM, BLOCK_WIDE, FINGERPRINTS_MAX, array, u16_at,
+    u32_at, u64_at,
 };
+use crate::index::head;
 use crate::{InternalKey, SeqNo, Tag, ValueKind, varint};
 
 pub(crate) use builder::{BlockBuilder, encode_lone_head, lone_content_len};
@@ -145,6 +146,18 @@ impl RawEntry {
 }
 
 impl BlockHeader {
+    /// The header of no block: no entries, no prefix.
+    pub(crate) const NONE: BlockHeader = BlockHeader {
+        count: 0,
+        fingerprints: false,
+        prefix_start: 0,
+        prefix_len: 0,
+        shape: Shape::Slotted {
+            slots: 0,
+            wide: false,
+        },
+    };
+
     /// Reads the header and checks that everything it describes lies inside `content`.
     #[inline]
     pub(crate) fn parse(content: &[u8]) -> Result<BlockHeader, BlockDamage> {
@@ -280,6 +293,24 @@ impl BlockHeader {
         }
     }
 
+    /// Where the suffix of entry `index`, which must be below `count`, lies: no more than that is decoded.
+    #[inline]
+    pub(crate) fn suffix(&self, content: &[u8], index: usize) -> Result<Range<usize>, BlockDamage> {
+        debug_assert!(index < self.count, "entry index below the count");
+        match self.shape {
+            Shape::Uniform {
+                tag_width,
+                suffix_len,
+                keys,
+                ..
+            } => {
+                let start = keys + index * (tag_width + suffix_len) + tag_width;
+                Ok(start..start + suffix_len)
+            }
+            Shape::Slotted { .. } => Ok(self.slotted_entry(content, index)?.suffix()),
+        }
+    }
+
     #[inline]
     fn slotted_entry(&self, content: &[u8], index: usize) -> Result<RawEntry, BlockDamage> {
         let outside = BlockDamage::Entry(index);
@@ -314,9 +345,13 @@ impl BlockHeader {
             Err(Ordering::Less) => return Ok(0),
             Err(_) => return Ok(self.count),
         };
+        // After a search by heads the first one left is the answer, unless entries with the target's head follow.
         let (mut low, mut high) = (0, self.count);
+        let mut middle = self.count / 2;
+        if let Some(first) = self.first_with_head(content, rest) {
+            (low, middle) = (first, first);
+        }
         while low < high {
-            let middle = low + (high - low) / 2;
             let entry = self.entry(content, middle)?;
             // Tags run downwards.
             let order = content[entry.suffix()]
@@ -327,8 +362,48 @@ impl BlockHeader {
             } else {
                 high = middle;
             }
+            middle = low + (high - low) / 2;
         }
         Ok(low)
+    }
+
+    /// In a uniform block, the first entry whose suffix has at least the [`head`] of `rest`: a search without a branch
+    /// that depends on the keys, over words at a fixed distance. No entry before it is at or after `rest`, as heads
+    /// that differ order as the keys do. `None` for other blocks.
+    #[inline]
+    fn first_with_head(&self, content: &[u8], rest: &[u8]) -> Option<usize> {
+        let Shape::Uniform {
+            tag_width,
+            suffix_len,
+            keys,
+            ..
+        } = self.shape
+        else {
+            return None;
+        };
+        let (suffixes, stride) = (keys + tag_width, tag_width + suffix_len);
+        let wanted = head(rest);
+        // Short suffixes are read with what follows them, which is then cut off. `None` where nothing follows.
+        let mask = match suffix_len {
+            0 => return None,
+            1..8 => u64::MAX << (64 - 8 * suffix_len),
+            _ => u64::MAX,
+        };
+        let below = |index: usize| {
+            let at = suffixes + index * stride;
+            let found = match array::<8>(content, at) {
+                Some(word) => u64::from_be_bytes(word) & mask,
+                None => head(content.get(at..at + suffix_len).unwrap_or_default()),
+            };
+            found < wanted
+        };
+        let (mut base, mut size) = (0, self.count);
+        while size > 1 {
+            let half = size / 2;
+            base = std::hint::select_unpredictable(below(base + half - 1), base + half, base);
+            size -= half;
+        }
+        Some(base + usize::from(below(base)))
     }
 
     /// Entry `index`, which must be below `count`, if it is one of `user_key`.
@@ -443,5 +518,7 @@ fn fixed(content: &[u8], at: usize, width: usize) -> Option<u64> {
     )
 }
 
+#[cfg(test)]
+mod search_tests;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use siltstone_vfs::{Error, Mapping, Result};
+use siltstone_vfs::{CACHE_LINE_BYTES, Error, Mapping, Result, prefetch_range};
 
 use crate::block::strip;
 use crate::format::{INDEX_HEADER_BYTES, array, index, u32_at, u32_len, u64_at};
@@ -132,6 +132,8 @@ pub(crate) struct Index {
     bytes: SectionBytes,
     count: usize,
     prefix: Box<[u8]>,
+    /// Every [`SAMPLED`]-th head: a search begins here, so that only one stretch of the heads has to come from memory.
+    samples: Box<[[u8; 8]]>,
     /// Where every block starts at a multiple of one length: that length. No offset need be looked up then.
     stride: Option<u64>,
     offsets: usize,
@@ -186,6 +188,7 @@ impl Index {
         let this = Index {
             count,
             prefix,
+            samples: heads_of(view, offsets).iter().step_by(SAMPLED).copied().collect(),
             stride: stride_of(&view[offsets..separator_offsets - 8]),
             offsets,
             separator_offsets,
@@ -267,12 +270,15 @@ impl Index {
             Err(_) => return self.count,
         };
         let wanted = head(rest);
-        let heads = view
-            .get(INDEX_HEADER_BYTES..self.offsets)
-            .unwrap_or_default()
-            .as_chunks::<8>()
-            .0;
-        let low = lower_bound(heads, wanted);
+        let heads = heads_of(view, self.offsets);
+        // The first sample that is at least `wanted`: what is looked for lies after the one before it, up to it.
+        let sample = lower_bound(&self.samples, wanted);
+        let start = sample.checked_sub(1).map_or(0, |before| before * SAMPLED + 1);
+        let end = (sample * SAMPLED).min(heads.len());
+        let heads_between = &heads[start..end];
+        let bytes = heads_between.as_flattened();
+        prefetch_range(bytes, 0, bytes.len(), 8 * SAMPLED / CACHE_LINE_BYTES + 1);
+        let low = start + lower_bound(heads_between, wanted);
         if heads
             .get(low)
             .is_none_or(|head| u64::from_le_bytes(*head) != wanted)
@@ -319,6 +325,18 @@ impl Index {
         }
         Ok(())
     }
+}
+
+/// Of so many heads one is a sample: the stretch between two is 8 cache lines, which are asked for together.
+const SAMPLED: usize = 64;
+
+/// The heads of an index whose offsets start at `offsets`.
+#[inline]
+fn heads_of(view: &[u8], offsets: usize) -> &[[u8; 8]] {
+    view.get(INDEX_HEADER_BYTES..offsets)
+        .unwrap_or_default()
+        .as_chunks::<8>()
+        .0
 }
 
 /// The first position whose number is at least `wanted`, without a branch that depends on the data.

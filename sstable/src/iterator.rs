@@ -27,6 +27,24 @@ pub trait InternalIterator {
     /// To the preceding entry; before the first one the iterator is not valid.
     fn prev(&mut self) -> Result<()>;
 
+    /// To the first entry of the following user key, past the other entries of the current one. The way may lead
+    /// through `scratch`, a buffer that the caller keeps.
+    fn next_user_key(&mut self, scratch: &mut Vec<u8>) -> Result<()> {
+        pass_user_key(self, scratch)
+    }
+
+    /// Whether the preceding entry, if there is one, is known to have another user key. `false` also where a step
+    /// would be needed to find out.
+    fn begins_user_key(&self) -> bool {
+        false
+    }
+
+    /// Starts to load what a `seek` to `target` will read. A merge asks all its sources before the first one seeks, so
+    /// that their waits for memory overlap.
+    fn prefetch_seek(&self, target: InternalKey<'_>) {
+        let _ = target;
+    }
+
     /// Whether the iterator stands on an entry.
     fn valid(&self) -> bool;
 
@@ -42,6 +60,18 @@ pub trait InternalIterator {
     /// User key and tag together.
     fn key(&self) -> InternalKey<'_> {
         InternalKey::new(self.user_key(), self.tag())
+    }
+}
+
+/// Steps forward until the user key changes.
+pub(crate) fn pass_user_key<I: InternalIterator + ?Sized>(iter: &mut I, scratch: &mut Vec<u8>) -> Result<()> {
+    scratch.clear();
+    scratch.extend_from_slice(iter.user_key());
+    loop {
+        iter.next()?;
+        if !iter.valid() || iter.user_key() != *scratch {
+            return Ok(());
+        }
     }
 }
 
@@ -64,6 +94,15 @@ impl<I: InternalIterator + ?Sized> InternalIterator for Box<I> {
     fn prev(&mut self) -> Result<()> {
         (**self).prev()
     }
+    fn next_user_key(&mut self, scratch: &mut Vec<u8>) -> Result<()> {
+        (**self).next_user_key(scratch)
+    }
+    fn begins_user_key(&self) -> bool {
+        (**self).begins_user_key()
+    }
+    fn prefetch_seek(&self, target: InternalKey<'_>) {
+        (**self).prefetch_seek(target)
+    }
     fn valid(&self) -> bool {
         (**self).valid()
     }
@@ -77,3 +116,6 @@ impl<I: InternalIterator + ?Sized> InternalIterator for Box<I> {
         (**self).value()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,22 +3,39 @@
 use std::cmp::Ordering;
 
 use siltstone_vfs::Result;
+use smallvec::SmallVec;
 
+use crate::index::head;
 use crate::{InternalIterator, InternalKey, Tag};
+
+/// Sources up to this many lie in the merge itself: making one then allocates nothing.
+const SOURCES_INLINE: usize = 3;
 
 /// Merges ordered sources into one sequence in internal order.
 ///
 /// Where two sources have the same internal key, both entries come out, that of the earlier source first. A source
-/// itself must not repeat an internal key. The valid sources form a binary heap whose top is the current one: a step
-/// costs two comparisons while one source stays ahead, and at most `2 log2(sources)`.
-#[derive(Debug)]
+/// itself must not repeat an internal key. The valid sources form a binary heap whose top is the current one; it keeps
+/// the first bytes of each source's key as a number, so that keys are looked at only where these agree. A step costs
+/// nothing beyond the source's own while one source is left, one comparison while one source stays ahead, and at most
+/// `2 log2(sources)`.
 pub struct MergeIterator<I> {
-    sources: Vec<I>,
-    /// Indices of the valid sources; the first is the current one. Empty where the merge is not valid.
-    heap: Vec<usize>,
+    sources: SmallVec<[I; SOURCES_INLINE]>,
+    /// The valid sources; the first is the current one. Empty where the merge is not valid.
+    heap: SmallVec<[Ahead; SOURCES_INLINE]>,
+    /// Where in the heap the source is whose entry comes out after those of the current one; `UNKNOWN` where that has to be
+    /// found out.
+    runner_up: usize,
     direction: Direction,
-    /// The current user key while the direction changes.
+    /// The current user key while the direction changes, or while its entries are passed over.
     pivot: Vec<u8>,
+}
+
+/// A valid source in the heap.
+#[derive(Clone, Copy, Debug)]
+struct Ahead {
+    /// The first bytes of its user key. Not kept up to date where it is the only one.
+    head: u64,
+    source: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,39 +44,71 @@ enum Direction {
     Backward,
 }
 
+/// No place of a runner-up: the current source is there.
+const UNKNOWN: usize = 0;
+
 impl<I: InternalIterator> MergeIterator<I> {
     /// Merges `sources`, wherever they stand: seek first.
     pub fn new(sources: Vec<I>) -> Self {
-        let heap = Vec::with_capacity(sources.len());
         Self {
-            sources,
-            heap,
+            sources: SmallVec::from_vec(sources),
+            ..Self::empty()
+        }
+    }
+
+    /// Merges nothing, until sources are pushed.
+    pub fn empty() -> Self {
+        Self {
+            sources: SmallVec::new(),
+            heap: SmallVec::new(),
+            runner_up: UNKNOWN,
             direction: Direction::Forward,
             pivot: Vec::new(),
         }
     }
 
+    /// Adds a source behind the others, wherever it stands; seek afterwards.
+    pub fn push(&mut self, source: I) {
+        self.heap.clear();
+        self.sources.push(source);
+    }
+
     /// The index of the source that the current entry comes from. Requires `valid()`.
     pub fn source_index(&self) -> usize {
-        self.heap[0]
+        self.heap[0].source
     }
 
     /// The sources, in the order they were given in.
     pub fn into_sources(self) -> Vec<I> {
-        self.sources
+        self.sources.into_vec()
+    }
+
+    /// The source that the current entry comes from.
+    #[inline]
+    fn current(&self) -> &I {
+        &self.sources[self.heap[0].source]
     }
 
     /// Whether source `a`'s entry comes out before source `b`'s.
     #[inline]
-    fn before(&self, a: usize, b: usize) -> bool {
-        let order = self.sources[a].key().cmp(&self.sources[b].key()).then(a.cmp(&b));
+    fn before(&self, a: Ahead, b: Ahead) -> bool {
+        let order = match a.head.cmp(&b.head) {
+            Ordering::Equal => self.order_by_key(a.source, b.source),
+            order => order,
+        };
         match self.direction {
             Direction::Forward => order == Ordering::Less,
             Direction::Backward => order == Ordering::Greater,
         }
     }
 
+    #[inline(never)]
+    fn order_by_key(&self, a: usize, b: usize) -> Ordering {
+        self.sources[a].key().cmp(&self.sources[b].key()).then(a.cmp(&b))
+    }
+
     fn sift_down(&mut self, mut at: usize) {
+        self.runner_up = UNKNOWN;
         loop {
             let left = 2 * at + 1;
             if left >= self.heap.len() {
@@ -78,7 +127,18 @@ impl<I: InternalIterator> MergeIterator<I> {
         }
     }
 
+    /// Where in the heap the source is that comes out after the current one. Requires two valid sources.
+    #[inline]
+    fn runner_up(&mut self) -> usize {
+        if self.runner_up == UNKNOWN {
+            let right_is_next = self.heap.len() > 2 && self.before(self.heap[2], self.heap[1]);
+            self.runner_up = 1 + usize::from(right_is_next);
+        }
+        self.runner_up
+    }
+
     /// Seeks every source with `seek` and builds the heap for `direction`.
+    #[inline]
     fn restart(
         &mut self,
         direction: Direction,
@@ -90,17 +150,25 @@ impl<I: InternalIterator> MergeIterator<I> {
             seek(index, source)?;
         }
         self.direction = direction;
-        self.heap
-            .extend((0..self.sources.len()).filter(|&index| self.sources[index].valid()));
+        for (index, source) in self.sources.iter().enumerate() {
+            if source.valid() {
+                self.heap.push(Ahead {
+                    head: head(source.user_key()),
+                    source: index,
+                });
+            }
+        }
         for at in (0..self.heap.len() / 2).rev() {
             self.sift_down(at);
         }
+        self.runner_up = UNKNOWN;
         Ok(())
     }
 
     /// Turns round on the current entry: every other source moves to its neighbour on the other side of it.
+    #[cold]
     fn turn(&mut self, direction: Direction) -> Result<()> {
-        let current = self.heap[0];
+        let current = self.heap[0].source;
         let mut pivot = std::mem::take(&mut self.pivot);
         pivot.clear();
         pivot.extend_from_slice(self.sources[current].user_key());
@@ -129,25 +197,72 @@ impl<I: InternalIterator> MergeIterator<I> {
         });
         self.pivot = pivot;
         debug_assert!(
-            result.is_err() || self.heap[0] == current,
+            result.is_err() || self.heap[0].source == current,
             "turning does not move"
         );
         result
     }
 
-    /// Moves the current source one step and restores the heap.
+    /// Moves the current source with `step` and restores the heap.
     #[inline]
-    fn step(&mut self, step: impl FnOnce(&mut I) -> Result<()>) -> Result<()> {
-        let current = self.heap[0];
-        if let Err(error) = step(&mut self.sources[current]) {
+    fn step(&mut self, step: impl FnOnce(&mut I, &mut Vec<u8>) -> Result<()>) -> Result<()> {
+        let current = self.heap[0].source;
+        if let Err(error) = step(&mut self.sources[current], &mut self.pivot) {
             self.heap.clear();
             return Err(error);
         }
-        if !self.sources[current].valid() {
-            self.heap.swap_remove(0);
-        }
-        self.sift_down(0);
+        self.restore(current);
         Ok(())
+    }
+
+    /// Puts the current source, which has moved, where it belongs now.
+    #[inline]
+    fn restore(&mut self, current: usize) {
+        let source = &self.sources[current];
+        if !source.valid() {
+            self.heap.swap_remove(0);
+            return self.sift_down(0);
+        }
+        if self.heap.len() == 1 {
+            return;
+        }
+        self.heap[0].head = head(source.user_key());
+        let next = self.runner_up();
+        if !self.before(self.heap[next], self.heap[0]) {
+            return;
+        }
+        self.heap.swap(0, next);
+        self.sift_down(next);
+    }
+
+    /// Passes the entries of the current user key in all sources but the current one, whose own entry of it comes out
+    /// first. Requires two valid sources, forward.
+    fn pass_in_others(&mut self) -> Result<()> {
+        loop {
+            let next = self.runner_up();
+            let (top, other) = (self.heap[0], self.heap[next]);
+            if top.head != other.head
+                || self.sources[top.source].user_key() != self.sources[other.source].user_key()
+            {
+                return Ok(());
+            }
+            let source = &mut self.sources[other.source];
+            if let Err(error) = source.next_user_key(&mut self.pivot) {
+                self.heap.clear();
+                return Err(error);
+            }
+            if source.valid() {
+                self.heap[next].head = head(source.user_key());
+                self.sift_down(next);
+            } else {
+                // What takes its place is after the current one, above it, but perhaps also after those below.
+                self.heap.swap_remove(next);
+                self.sift_down(next);
+                if self.heap.len() == 1 {
+                    return Ok(());
+                }
+            }
+        }
     }
 }
 
@@ -161,41 +276,91 @@ impl<I: InternalIterator> InternalIterator for MergeIterator<I> {
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<()> {
+        self.prefetch_seek(target);
         self.restart(Direction::Forward, |_, source| source.seek(target))
     }
 
     fn seek_for_prev(&mut self, target: InternalKey<'_>) -> Result<()> {
+        self.prefetch_seek(target);
         self.restart(Direction::Backward, |_, source| source.seek_for_prev(target))
     }
 
+    #[inline]
     fn next(&mut self) -> Result<()> {
         if self.direction == Direction::Backward {
             self.turn(Direction::Forward)?;
         }
-        self.step(I::next)
+        self.step(|source, _| source.next())
     }
 
+    #[inline]
     fn prev(&mut self) -> Result<()> {
         if self.direction == Direction::Forward {
             self.turn(Direction::Backward)?;
         }
-        self.step(I::prev)
+        self.step(|source, _| source.prev())
     }
 
+    #[inline]
+    fn next_user_key(&mut self, _: &mut Vec<u8>) -> Result<()> {
+        if self.direction == Direction::Backward {
+            self.turn(Direction::Forward)?;
+        }
+        if self.heap.len() > 1 {
+            self.pass_in_others()?;
+        }
+        self.step(|source, pivot| source.next_user_key(pivot))
+    }
+
+    #[inline]
+    fn begins_user_key(&self) -> bool {
+        // Backwards the other sources stand on their last entries before the current one, the one with the greatest key
+        // right below the top.
+        let top = self.heap[0];
+        let also_has = |other: &Ahead| {
+            other.head == top.head && self.sources[other.source].user_key() == self.current().user_key()
+        };
+        self.direction == Direction::Backward
+            && self.current().begins_user_key()
+            && !self.heap[1..].iter().take(2).any(also_has)
+    }
+
+    #[inline]
+    fn prefetch_seek(&self, target: InternalKey<'_>) {
+        if self.sources.len() > 1 {
+            for source in &self.sources {
+                source.prefetch_seek(target);
+            }
+        }
+    }
+
+    #[inline]
     fn valid(&self) -> bool {
         !self.heap.is_empty()
     }
 
+    #[inline]
     fn user_key(&self) -> &[u8] {
-        self.sources[self.heap[0]].user_key()
+        self.current().user_key()
     }
 
+    #[inline]
     fn tag(&self) -> Tag {
-        self.sources[self.heap[0]].tag()
+        self.current().tag()
     }
 
+    #[inline]
     fn value(&self) -> &[u8] {
-        self.sources[self.heap[0]].value()
+        self.current().value()
+    }
+}
+
+impl<I> std::fmt::Debug for MergeIterator<I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MergeIterator")
+            .field("heap", &self.heap)
+            .field("direction", &self.direction)
+            .finish_non_exhaustive()
     }
 }
 

@@ -3,6 +3,7 @@
 mod block_access;
 mod iter;
 mod open;
+mod pinned;
 mod section;
 mod verify;
 

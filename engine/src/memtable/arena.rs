@@ -1,4 +1,4 @@
-//! Where a memtable's nodes live: blocks of memory that are handed out from front to back and freed all together.
+//! Where a memtable's entries and nodes live: blocks of memory that are handed out from front to back and freed all together.
 //!
 //! Any number of threads allocate at once. An allocation is one `fetch_add` in the current block; a mutex is taken
 //! only to add a block. The first block is made by the first allocation and is small, each next one is twice as
@@ -11,9 +11,6 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use siltstone_vfs::{AnonymousMemory, HUGE_PAGE_BYTES};
-
-/// Every allocation is aligned to this and rounded up to a multiple of it.
-pub(super) const ALIGN_BYTES: usize = 8;
 
 /// The size of the first block.
 const FIRST_BLOCK_BYTES: usize = 16 << 10;
@@ -35,10 +32,12 @@ struct Block {
 }
 
 const HEADER_BYTES: usize = size_of::<Block>();
-const _: () = assert!(HEADER_BYTES.is_multiple_of(ALIGN_BYTES) && HEADER_BYTES < FIRST_BLOCK_BYTES);
+const _: () = assert!(HEADER_BYTES < FIRST_BLOCK_BYTES);
 
 /// Concurrent bump allocator. Everything it handed out stays valid, and in place, until the arena is dropped.
-pub(super) struct Arena {
+///
+/// Every allocation is aligned to `ALIGN_BYTES`, a power of two up to 64, and rounded up to a multiple of it.
+pub(super) struct Arena<const ALIGN_BYTES: usize> {
     /// The block that allocations come from; null until the first one.
     ///
     /// The pointers in here come straight from the allocator: they are valid for their whole block, and a pointer
@@ -64,13 +63,18 @@ enum Owned {
 // SAFETY: the arena owns its blocks; the raw pointers are what keep it from being Send by itself. Block headers are
 // atomics or never written after the block is published, and the bytes handed out are reached only through the
 // pointers that `allocate` returned.
-unsafe impl Send for Arena {}
+unsafe impl<const ALIGN_BYTES: usize> Send for Arena<ALIGN_BYTES> {}
 // SAFETY: as above; all shared state is atomic or behind the mutex.
-unsafe impl Sync for Arena {}
+unsafe impl<const ALIGN_BYTES: usize> Sync for Arena<ALIGN_BYTES> {}
 
-impl Arena {
+impl<const ALIGN_BYTES: usize> Arena<ALIGN_BYTES> {
+    /// Blocks are aligned like their headers, and every piece of one starts at a multiple of the alignment in it.
+    const ALIGN_IS_KEPT: () =
+        assert!(HEADER_BYTES.is_multiple_of(ALIGN_BYTES) && align_of::<Block>().is_multiple_of(ALIGN_BYTES));
+
     /// An arena without any memory yet, whose blocks grow up to `block_bytes_max` (at least 4 KiB, at most 1 GiB).
     pub(super) fn new(block_bytes_max: usize) -> Self {
+        const { Self::ALIGN_IS_KEPT };
         Self {
             current: AtomicPtr::new(ptr::null_mut()),
             own_block_bytes: AtomicU64::new(0),
@@ -79,7 +83,7 @@ impl Arena {
         }
     }
 
-    /// Memory for `size` bytes, uninitialised, aligned to [`ALIGN_BYTES`]; nobody else's until the arena is dropped.
+    /// Memory for `size` bytes, uninitialised, aligned to `ALIGN_BYTES`; nobody else's until the arena is dropped.
     ///
     /// # Panics
     /// If `size` is beyond all reason. Lack of memory ends the process, as it does for `Vec`.
@@ -202,7 +206,7 @@ impl Arena {
     }
 }
 
-impl Drop for Arena {
+impl<const ALIGN_BYTES: usize> Drop for Arena<ALIGN_BYTES> {
     fn drop(&mut self) {
         for owned in self.blocks.get_mut().drain(..) {
             #[cfg(test)]
@@ -242,20 +246,20 @@ mod tests {
     #[test]
     fn drop_frees_every_block() {
         let before = LIVE_BYTES.get();
-        let arena = Arena::new(64 << 10);
+        let arena = Arena::<8>::new(64 << 10);
         for i in 0..500 {
             arena.allocate(i * 97 % 20_000);
         }
         assert!(LIVE_BYTES.get() - before > 1_000_000);
         drop(arena);
         assert_eq!(LIVE_BYTES.get(), before);
-        drop(Arena::new(64 << 10));
+        drop(Arena::<8>::new(64 << 10));
         assert_eq!(LIVE_BYTES.get(), before);
     }
 
     #[test]
     fn blocks_grow_from_nothing_to_their_largest_size() {
-        let arena = Arena::new(64 << 10);
+        let arena = Arena::<8>::new(64 << 10);
         assert_eq!(arena.bytes_used(), 0);
         arena.allocate(100);
         assert_eq!(arena.bytes_used(), HEADER_BYTES as u64 + 104);
@@ -272,7 +276,7 @@ mod tests {
 
     #[test]
     fn large_allocations_leave_the_current_block_alone() {
-        let arena = Arena::new(64 << 10);
+        let arena = Arena::<8>::new(64 << 10);
         arena.allocate(8);
         let before = arena.bytes_used();
         arena.allocate(100_000);
@@ -283,7 +287,7 @@ mod tests {
 
     #[test]
     fn allocations_are_aligned_and_do_not_overlap() {
-        let arena = Arena::new(2 << 20);
+        let arena = Arena::<64>::new(2 << 20);
         let mut ranges = Vec::new();
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..3_u8)
@@ -311,12 +315,12 @@ mod tests {
         for pair in ranges.windows(2) {
             assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{pair:?}");
         }
-        assert!(ranges.iter().all(|(address, _)| address % ALIGN_BYTES == 0));
+        assert!(ranges.iter().all(|(address, _)| address % 64 == 0));
     }
 
     #[test]
     fn blocks_of_huge_pages_are_aligned_to_them() {
-        let arena = Arena::new(2 << 20);
+        let arena = Arena::<8>::new(2 << 20);
         for _ in 0..if cfg!(miri) { 12 } else { 80 } {
             arena.allocate(400 << 10);
         }

@@ -1,137 +1,127 @@
-//! One entry of the skiplist, laid out in a single allocation:
+//! The nodes of the tree: sorted arrays of entries that change under a version word.
 //!
-//! ```text
-//!   link[height-1] … link[1] │ link[0] │ back  tag  key_len  value_len │ key, zeros up to 8 bytes │ value
-//!    next, head      next, head  next   ▲ address of the node
-//! ```
+//! A node holds the entries of one range of the internal order: from its low fence, which is its first entry, to its
+//! *high fence*, which is the first entry of the node that `next` leads to. The leftmost node of a level has no low
+//! fence, the rightmost no high one. Ranges only ever shrink, at their high end, when a node is split; a node is never
+//! freed, so whoever comes with a pointer that has grown old finds what has been moved away by going right.
 //!
-//! The key's first eight bytes, its *head*, are compared first, as one big-endian number. Two different heads order
-//! their keys; only equal ones need the rest of the key. What stands before the node is its [tower](super::tower).
+//! *Heads.* All keys in a node's range share the prefix that its two fences share. Beside each entry stand the
+//! eight bytes of its key behind that prefix (or behind a shorter one), as a number: most searches compare nothing else,
+//! and touch one entry.
 //!
-//! Everything but the tower and `back` is written once, before the node is linked, and never again: slices of key
-//! and value can be handed out for as long as the arena lives.
-#![allow(unsafe_code)] // Nodes have a variable size: their parts are reached by offsets from the node's address.
+//! *Versions.* A writer makes the version odd, changes the node, and makes it even again; a reader discards what it
+//! read if the version was odd or has changed. What is read of a node while it changes may be inconsistent, but it is
+//! never invalid: every field is an atomic, every pointer null or a complete entry or node. So a reader does not write
+//! and waits for nobody, but for a writer that is between the two versions: moving a few hundred bytes of two nodes.
+#![allow(unsafe_code)] // Nodes point at each other and at entries of the same memtable.
 
-use std::cmp::Ordering;
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, Ordering as Memory};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, fence};
 
-use siltstone_sstable::{InternalKey, Tag};
+use super::arena::Arena;
+use super::entry::{Border, Entry, EntryRef};
 
-use super::arena::{ALIGN_BYTES, Arena};
-use super::tower::{HEIGHT_MAX, Place, tower_bytes, write_tower};
+/// Nodes fill cache lines.
+pub(super) const NODE_ALIGN_BYTES: usize = 64;
 
-/// The address of a node, null for none.
-pub(super) type Link = AtomicPtr<Node>;
+/// How often a reader looks at a locked node before it lets other threads run.
+const SPINS: u32 = 100;
 
-/// The fixed part of a node.
-#[repr(C)]
-pub(super) struct Node {
-    /// A node somewhere before this one, most often the one directly before it; null stands for the list's start.
-    back: Link,
-    tag: Tag,
-    key_len: u32,
-    value_len: u32,
-}
-
-const KEY_OFFSET: usize = size_of::<Node>();
-const HEAD_BYTES: usize = size_of::<u64>();
-const _: () = assert!(align_of::<Node>() <= ALIGN_BYTES);
-
-/// The first eight bytes of a key, filled up with zeros, as a number that orders like them.
-fn head_of(key: &[u8]) -> u64 {
-    let mut head = [0; HEAD_BYTES];
-    let len = key.len().min(HEAD_BYTES);
-    head[..len].copy_from_slice(&key[..len]);
-    u64::from_be_bytes(head)
-}
-
-/// A border in the internal order, prepared for comparison with many nodes.
-#[derive(Clone, Copy)]
-pub(super) struct Target<'k> {
-    head: u64,
-    key: InternalKey<'k>,
-    /// Whether the border is behind the key itself.
-    is_inclusive: bool,
-}
-
-impl<'k> Target<'k> {
-    /// The border between the nodes before `key` and those at or behind it.
-    pub(super) fn before(key: InternalKey<'k>) -> Self {
-        Self {
-            head: head_of(key.user_key),
-            key,
-            is_inclusive: false,
-        }
-    }
-
-    /// The border between the nodes before or at `key` and those behind it.
-    pub(super) fn behind(key: InternalKey<'k>) -> Self {
-        Self {
-            is_inclusive: true,
-            ..Self::before(key)
-        }
-    }
-
-    /// The head of the key.
-    pub(super) fn head(&self) -> u64 {
-        self.head
-    }
-}
-
-/// A node in an arena that lives at least as long as `'a`, complete but for its links.
+/// A leaf, and the first part of an inner node. `N` is how many entries fit.
 ///
-/// Invariant: points at a node written by [`NodeRef::create`], with the provenance of its whole block.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct NodeRef<'a> {
-    node: NonNull<Node>,
-    arena: PhantomData<&'a Arena>,
+/// Invariant: pointers are null, or entries and nodes of one memtable, stored with release order. Only `locked` stores.
+#[repr(C, align(64))]
+pub(super) struct Node<const N: usize> {
+    /// Odd while a writer is changing the node, larger after each change.
+    pub(super) version: AtomicU64,
+    /// The high fence, null for none.
+    pub(super) high: AtomicPtr<Entry>,
+    /// The node to the right.
+    pub(super) next: AtomicPtr<Node<N>>,
+    /// The heads skip this many bytes, which all keys in the node's range share.
+    pub(super) prefix_len: AtomicU32,
+    pub(super) count: AtomicU16,
+    /// Where the last entry was put.
+    pub(super) last_put: AtomicU16,
+    /// 0 for a leaf.
+    level: u8,
+    pub(super) is_leftmost: bool,
+    pub(super) heads: [AtomicU64; N],
+    pub(super) entries: [AtomicPtr<Entry>; N],
 }
 
-impl<'a> NodeRef<'a> {
-    /// Writes a node with `height` links, all null, that nothing points at yet.
-    ///
-    /// # Panics
-    /// If key or value are longer than 4 GiB.
-    pub(super) fn create(arena: &'a Arena, height: usize, key: InternalKey<'_>, value: &[u8]) -> Self {
-        assert!((1..=HEIGHT_MAX).contains(&height));
-        let key_len = u32::try_from(key.user_key.len()).expect("the write path checks key sizes");
-        let value_len = u32::try_from(value.len()).expect("the write path checks value sizes");
-        let key_bytes = key.user_key.len().max(HEAD_BYTES);
-        let tower_bytes = tower_bytes(height);
-        let memory = arena.allocate(tower_bytes + KEY_OFFSET + key_bytes + value.len());
-        // SAFETY: all writes are within the allocation, whose size is the sum of its parts in this order, and which
-        // is ours alone. It is aligned for links, and as the tower is made of whole links, for `Node` behind it.
-        // Key and value cannot overlap memory that the arena has just handed out.
+/// An inner node. Child `i` has the range from entry `i` to entry `i + 1`, or to the high fence. In the leftmost node of
+/// a level entry 0 stands for the low fence that is not there, and is null.
+#[repr(C)]
+struct Inner<const N: usize> {
+    node: Node<N>,
+    children: [AtomicPtr<Node<N>>; N],
+}
+
+/// A node in memory that lives at least as long as `'a`.
+///
+/// Invariant: points at a node that was written by [`NodeRef::create`], with the provenance of its whole allocation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct NodeRef<'a, const N: usize> {
+    node: NonNull<Node<N>>,
+    arena: PhantomData<&'a Arena<NODE_ALIGN_BYTES>>,
+}
+
+/// Where a border is in a node, at one version of it.
+pub(super) struct Place<'a> {
+    pub(super) version: u64,
+    /// The number of entries before the border.
+    pub(super) position: usize,
+    pub(super) count: usize,
+    /// The first entry behind the border, if there is one in the whole level: the high fence if not in the node.
+    pub(super) after: Option<EntryRef<'a>>,
+}
+
+/// One step of a search from the root.
+pub(super) enum Step<'a, const N: usize> {
+    /// The border is in this node's range.
+    Here(Place<'a>),
+    /// It is in or behind the range of the next node.
+    Right(NodeRef<'a, N>),
+    /// It is in or behind the range of this child, the high fence of which is the given one unless the child has been
+    /// split and this node does not know yet.
+    Down(NodeRef<'a, N>, *mut Entry),
+}
+
+/// Something inconsistent was read: the node is being changed.
+struct Torn;
+
+impl<'a, const N: usize> NodeRef<'a, N> {
+    /// An empty node that nothing points at yet.
+    pub(super) fn create(arena: &'a Arena<NODE_ALIGN_BYTES>, level: u8, is_leftmost: bool) -> Self {
+        const { assert!(N >= 3 && N <= 255) };
+        let size = if level == 0 {
+            size_of::<Node<N>>()
+        } else {
+            size_of::<Inner<N>>()
+        };
+        let node = arena.allocate(size).cast::<Node<N>>();
+        // SAFETY: the allocation is ours alone, large enough for the node, or for an inner node at the same address, and
+        // aligned for both. Zeros are a valid value of every field.
         unsafe {
-            write_tower(memory, height);
-            let node = memory.add(tower_bytes).cast::<Node>();
-            node.write(Node {
-                back: Link::new(ptr::null_mut()),
-                tag: key.tag,
-                key_len,
-                value_len,
-            });
-            let key_start = node.cast::<u8>().add(KEY_OFFSET);
-            key_start
-                .cast::<[u8; HEAD_BYTES]>()
-                .write(head_of(key.user_key).to_be_bytes());
-            ptr::copy_nonoverlapping(key.user_key.as_ptr(), key_start.as_ptr(), key.user_key.len());
-            ptr::copy_nonoverlapping(value.as_ptr(), key_start.add(key_bytes).as_ptr(), value.len());
-            Self {
-                node,
-                arena: PhantomData,
-            }
+            node.cast::<u8>().write_bytes(0, size);
+            (&raw mut (*node.as_ptr()).level).write(level);
+            (&raw mut (*node.as_ptr()).is_leftmost).write(is_leftmost);
+        }
+        Self {
+            node,
+            arena: PhantomData,
         }
     }
 
-    /// The node that a link or an iterator holds; `None` for null.
+    /// The node that a link holds; `None` for null.
     ///
     /// # Safety
-    /// Not null means: it came from [`NodeRef::as_ptr`], by way of a load that synchronises with the store of the
-    /// node's creator (or from the same thread), and the node's arena lives for `'a`.
-    pub(super) unsafe fn from_ptr(node: *mut Node) -> Option<Self> {
+    /// Not null means: it came from [`NodeRef::as_ptr`], by way of a load that synchronises with a store by a thread
+    /// that knew the node (or from the same thread), and the node's arena lives for `'a`.
+    pub(super) unsafe fn from_ptr(node: *mut Node<N>) -> Option<Self> {
         NonNull::new(node).map(|node| Self {
             node,
             arena: PhantomData,
@@ -139,98 +129,238 @@ impl<'a> NodeRef<'a> {
     }
 
     /// The node's address, to store in a link.
-    pub(super) fn as_ptr(self) -> *mut Node {
+    pub(super) fn as_ptr(self) -> *mut Node<N> {
         self.node.as_ptr()
     }
 
-    /// The place in the list where this node stands.
-    pub(super) fn place(self) -> Place<'a> {
-        Place::of(self)
-    }
-
-    fn fixed(self) -> &'a Node {
-        // SAFETY: by the invariant a `Node` is there, initialised; nothing in it is written but through the atomic.
+    pub(super) fn node(self) -> &'a Node<N> {
+        // SAFETY: by the invariant a node is there, initialised; what changes in it is atomic.
         unsafe { self.node.as_ref() }
     }
 
-    fn key_start(self) -> NonNull<u8> {
-        // SAFETY: the key stands behind the fixed part, in the same allocation; `self.node` may reach all of it.
-        unsafe { self.node.cast::<u8>().add(KEY_OFFSET) }
+    /// 0 for a leaf.
+    pub(super) fn level(self) -> u8 {
+        self.node().level
     }
 
-    fn key_len(self) -> usize {
-        self.fixed().key_len as usize
+    pub(super) fn children(self) -> &'a [AtomicPtr<Node<N>>; N] {
+        assert!(self.level() > 0, "leaves have no children");
+        // SAFETY: a node above level 0 is an `Inner`, which begins with a `Node`; its children are atomics.
+        unsafe { &(*self.node.cast::<Inner<N>>().as_ptr()).children }
     }
 
-    /// The key's first eight bytes, filled up with zeros, as a number.
-    pub(super) fn head(self) -> u64 {
-        // SAFETY: at least eight bytes of key were written, zeros included; an array of bytes has no alignment.
-        u64::from_be_bytes(unsafe { self.key_start().cast::<[u8; HEAD_BYTES]>().read() })
+    pub(super) fn entry_in(field: &AtomicPtr<Entry>) -> Option<EntryRef<'a>> {
+        // SAFETY: what is stored in a node is null or an entry of the same memtable, each time with release order (or
+        // before the node itself is published).
+        unsafe { EntryRef::from_ptr(field.load(Acquire)) }
     }
 
-    pub(super) fn user_key(self) -> &'a [u8] {
-        // SAFETY: `key_len` bytes were written there before the node was shared, and are never written again.
-        unsafe { NonNull::slice_from_raw_parts(self.key_start(), self.key_len()).as_ref() }
+    pub(super) fn node_in(field: &AtomicPtr<Node<N>>) -> Option<Self> {
+        // SAFETY: what is stored in a node is null or a node of the same memtable, each time with release order (or
+        // before the node itself is published).
+        unsafe { Self::from_ptr(field.load(Acquire)) }
     }
 
-    pub(super) fn tag(self) -> Tag {
-        self.fixed().tag
-    }
-
-    pub(super) fn value(self) -> &'a [u8] {
-        let value_len = self.fixed().value_len as usize;
-        // SAFETY: the value stands behind the key's bytes, which are at least eight; `value_len` bytes were written
-        // there before the node was shared, and are never written again.
-        unsafe {
-            let start = self.key_start().add(self.key_len().max(HEAD_BYTES));
-            NonNull::slice_from_raw_parts(start, value_len).as_ref()
+    /// Reads something until the node has not changed meanwhile; returns the version, too.
+    fn read<T>(self, mut read: impl FnMut(&'a Node<N>) -> Result<T, Torn>) -> (T, u64) {
+        let node = self.node();
+        let mut spins = 0;
+        loop {
+            let version = node.version.load(Acquire);
+            if version.is_multiple_of(2) {
+                let seen = read(node);
+                fence(Acquire);
+                if node.version.load(Relaxed) == version
+                    && let Ok(seen) = seen
+                {
+                    return (seen, version);
+                }
+            }
+            spins += 1;
+            if spins < SPINS {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
         }
     }
 
-    /// Whether this node comes before the border that `target` marks.
-    pub(super) fn is_before(self, target: &Target<'_>) -> bool {
-        match self
-            .head()
-            .cmp(&target.head)
-            .then_with(|| self.cmp_with_equal_head(target))
-        {
-            Ordering::Less => true,
-            Ordering::Equal => target.is_inclusive,
-            Ordering::Greater => false,
+    /// One step of the search for `border` on `level`, which is this node's level or a lower one. The low fence is before
+    /// the border. `high` is a fence that is not before the border, if one is known.
+    pub(super) fn step(self, level: u8, border: &Border<'_>, high: Option<*mut Entry>) -> Step<'a, N> {
+        let (mut step, version) = self.read(|node| {
+            let fence = Self::entry_in(&node.high);
+            // Outside of the range keys need not have its prefix: this is to be known before heads are compared. The
+            // fence is where the parent says in all but a few cases, which spares touching it.
+            if high != Some(fence.map_or(ptr::null_mut(), EntryRef::as_ptr))
+                && fence.is_some_and(|fence| fence.is_before(border))
+            {
+                return Self::node_in(&node.next).map(Step::Right).ok_or(Torn);
+            }
+            let count = usize::from(node.count.load(Relaxed)).min(N);
+            let position = self.position(usize::from(self.level() > 0), count, border)?;
+            let after = if position < count {
+                Some(Self::entry_in(&node.entries[position]).ok_or(Torn)?)
+            } else {
+                fence
+            };
+            if self.level() == level {
+                return Ok(Step::Here(Place {
+                    version: 0,
+                    position,
+                    count,
+                    after,
+                }));
+            }
+            // A torn count may be 0.
+            let child = position.checked_sub(1).ok_or(Torn)?;
+            let child = Self::node_in(&self.children()[child]).ok_or(Torn)?;
+            Ok(Step::Down(child, after.map_or(ptr::null_mut(), EntryRef::as_ptr)))
+        });
+        if let Step::Here(place) = &mut step {
+            place.version = version;
         }
+        step
     }
 
-    /// Equal heads mean equal bytes as far as both keys go, and zeros from there on in the longer one: what is
-    /// behind the head decides, and if that is equal, the length.
-    fn cmp_with_equal_head(self, target: &Target<'_>) -> Ordering {
-        let (key, other) = (self.user_key(), target.key.user_key);
-        let rest = key.get(HEAD_BYTES..).unwrap_or_default();
-        let other_rest = other.get(HEAD_BYTES..).unwrap_or_default();
-        rest.cmp(other_rest)
-            .then_with(|| key.len().cmp(&other.len()))
-            .then_with(|| target.key.tag.cmp(&self.tag()))
+    /// How many of the first `count` entries are before the border; those before `from` are known to be.
+    fn position(self, from: usize, count: usize, border: &Border<'_>) -> Result<usize, Torn> {
+        let node = self.node();
+        let head = border.head(node.prefix_len.load(Relaxed) as usize);
+        let start = partition(from, count, |i| node.heads[i].load(Relaxed) < head);
+        let is_equal = |i: usize| i < count && node.heads[i].load(Relaxed) == head;
+        if !is_equal(start) {
+            return Ok(start);
+        }
+        let end = if is_equal(start + 1) {
+            partition(start + 2, count, |i| node.heads[i].load(Relaxed) == head)
+        } else {
+            start + 1
+        };
+        let (mut start, mut end) = (start, end);
+        while start < end {
+            let middle = usize::midpoint(start, end);
+            if Self::entry_in(&node.entries[middle])
+                .ok_or(Torn)?
+                .is_before(border)
+            {
+                start = middle + 1;
+            } else {
+                end = middle;
+            }
+        }
+        Ok(start)
     }
 
-    /// Whether this is the entry of the target's key and tag.
-    pub(super) fn is_at(self, target: &Target<'_>) -> bool {
-        self.has_user_key_of(target) && self.tag() == target.key.tag
+    /// One step of the search for the end of the leaves.
+    pub(super) fn last_step(self) -> Step<'a, N> {
+        let (mut step, version) = self.read(|node| {
+            if let Some(next) = Self::node_in(&node.next) {
+                return Ok(Step::Right(next));
+            }
+            let count = usize::from(node.count.load(Relaxed)).min(N);
+            if self.level() > 0 {
+                let last = self.children().get(count.wrapping_sub(1)).ok_or(Torn)?;
+                return Ok(Step::Down(Self::node_in(last).ok_or(Torn)?, ptr::null_mut()));
+            }
+            Ok(Step::Here(Place {
+                version: 0,
+                position: count,
+                count,
+                after: None,
+            }))
+        });
+        if let Step::Here(place) = &mut step {
+            place.version = version;
+        }
+        step
     }
 
-    /// Whether this is an entry of the target's user key.
-    pub(super) fn has_user_key_of(self, target: &Target<'_>) -> bool {
-        self.head() == target.head && self.user_key() == target.key.user_key
+    /// Puts copies of the leaf's entries into `copy`, if it still is as it was when `place` was found.
+    pub(super) fn copy_entries(self, place: &Place<'_>, copy: &mut Vec<*mut Entry>) -> bool {
+        let node = self.node();
+        copy.clear();
+        copy.reserve(N); // Once: no later copy allocates.
+        copy.extend(
+            node.entries[..place.count]
+                .iter()
+                .map(|entry| entry.load(Acquire)),
+        );
+        fence(Acquire);
+        node.version.load(Relaxed) == place.version
     }
 
-    /// A node before this one; `None` for the list's start. See [`NodeRef::set_back`].
-    pub(super) fn back(self) -> Option<NodeRef<'a>> {
-        // SAFETY: `set_back` stores null or the address of a node in the same arena, with release order.
-        unsafe { NodeRef::from_ptr(self.fixed().back.load(Memory::Acquire)) }
+    /// Asks for the lines that a search in this node may touch.
+    #[inline]
+    pub(super) fn prefetch(self) {
+        prefetch_lines(self.node.cast::<u8>(), size_of::<Node<N>>());
     }
+}
 
-    /// Remembers a node before this one in the list, `None` for the list's start.
-    pub(super) fn set_back(self, back: Option<NodeRef<'a>>) {
-        self.fixed()
-            .back
-            .store(back.map_or(ptr::null_mut(), NodeRef::as_ptr), Memory::Release);
+/// The first of `from..to` of which `is_before` is not true, `to` if it is true of all.
+#[inline]
+fn partition(from: usize, to: usize, is_before: impl Fn(usize) -> bool) -> usize {
+    let (mut start, mut len) = (from, to.saturating_sub(from));
+    while len > 0 {
+        let half = len.div_ceil(2);
+        // No branch: which way it goes cannot be predicted.
+        start += if is_before(start + half - 1) { half } else { 0 };
+        len -= half;
+    }
+    start
+}
+
+/// Asks for the lines of `len` bytes at `start`. Without effect but on the caches.
+#[inline]
+fn prefetch_lines(start: NonNull<u8>, len: usize) {
+    for offset in (0..len).step_by(64) {
+        prefetch(start.as_ptr().wrapping_add(offset));
+    }
+}
+
+/// Asks for the line at an address. Without effect but on the caches, whatever the address is.
+#[inline]
+pub(super) fn prefetch(address: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 has the instruction, and it accesses no memory in the language's sense.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = address;
+}
+
+/// What a node at rest has in it, for tests.
+#[cfg(test)]
+pub(super) struct Contents<'a, const N: usize> {
+    pub(super) entries: Vec<(u64, Option<EntryRef<'a>>)>,
+    pub(super) children: Vec<NodeRef<'a, N>>,
+    pub(super) high: Option<EntryRef<'a>>,
+    pub(super) next: Option<NodeRef<'a, N>>,
+    pub(super) prefix_len: usize,
+}
+
+#[cfg(test)]
+impl<'a, const N: usize> NodeRef<'a, N> {
+    pub(super) fn contents(self) -> Contents<'a, N> {
+        let node = self.node();
+        let count = usize::from(node.count.load(Relaxed));
+        let heads = node.heads[..count].iter().map(|head| head.load(Relaxed));
+        let children = if self.level() > 0 {
+            &self.children()[..count]
+        } else {
+            &[]
+        };
+        Contents {
+            entries: heads.zip(node.entries.iter().map(Self::entry_in)).collect(),
+            children: children
+                .iter()
+                .map(|child| Self::node_in(child).expect("complete"))
+                .collect(),
+            high: Self::entry_in(&node.high),
+            next: Self::node_in(&node.next),
+            prefix_len: node.prefix_len.load(Relaxed) as usize,
+        }
     }
 }

@@ -3,49 +3,39 @@
 use std::fmt;
 use std::sync::Arc;
 
-use siltstone_vfs::Result;
+use siltstone_vfs::{Result, prefetch_range};
 
 use crate::block::{BlockHeader, RawEntry};
-use crate::cache::CachedBlock;
 use crate::index::block_span;
+use crate::iterator::pass_user_key;
 use crate::{InternalIterator, InternalKey, SeqNo, Tag, ValueKind};
 
 use super::Table;
-use super::block_access::Content;
+use super::pinned::PinnedBlock;
+
+/// Lines of a block that a seek asks for at once: the header, the fingerprints, and the key records of a block of small
+/// entries, where its search will go.
+const SEARCHED_LINES: usize = 9;
+
+/// Lines from the value that a seek has found on: its own and those of the next entries.
+const FOUND_LINES: usize = 4;
 
 /// Iterates over a table. Steps within a block allocate nothing and read keys and values where they lie; where a
 /// block's keys share a prefix, the current key is put together in a buffer that is reused.
 pub struct TableIter {
-    table: Arc<Table>,
+    /// The current block's content.
+    pinned: PinnedBlock,
     fill_cache: bool,
-    /// The current block's number. Meaningful, as is all that follows, while `valid`.
+    /// The current block's number and header. Meaningful while `loaded`.
     block: usize,
+    header: BlockHeader,
+    loaded: bool,
+    /// The current entry. Meaningful, as is all that follows, while `valid`; then the block is loaded.
     entry: usize,
-    header: Option<BlockHeader>,
-    source: Source,
     /// The current user key, if the block has a prefix.
     key: Vec<u8>,
     raw: RawEntry,
     valid: bool,
-}
-
-/// Where the current block's content is.
-enum Source {
-    /// In the mapping, between these positions.
-    Mapped(usize, usize),
-    Cached(CachedBlock),
-}
-
-#[inline]
-fn content<'a>(table: &'a Table, source: &'a Source) -> &'a [u8] {
-    match source {
-        Source::Mapped(start, end) => table
-            .mapping
-            .bytes()
-            .and_then(|bytes| bytes.get(*start..*end))
-            .unwrap_or_default(),
-        Source::Cached(block) => block,
-    }
 }
 
 impl TableIter {
@@ -58,12 +48,12 @@ impl TableIter {
             value_end: 0,
         };
         TableIter {
-            table,
+            pinned: PinnedBlock::none(table),
             fill_cache: true,
             block: 0,
+            header: BlockHeader::NONE,
+            loaded: false,
             entry: 0,
-            header: None,
-            source: Source::Mapped(0, 0),
             key: Vec::new(),
             raw,
             valid: false,
@@ -80,71 +70,145 @@ impl TableIter {
 
     /// The table it reads.
     pub fn table(&self) -> &Arc<Table> {
-        &self.table
+        self.pinned.table()
     }
 
-    /// Makes `block` the current block, without an entry yet, and returns its header.
-    fn load_block(&mut self, block: usize) -> Result<BlockHeader> {
-        if self.valid
-            && self.block == block
-            && let Some(header) = self.header
-        {
-            return Ok(header);
-        }
+    /// Makes `block` the current block, without an entry yet.
+    #[inline]
+    fn load_block(&mut self, block: usize) -> Result<()> {
         self.valid = false;
-        let table = &*self.table;
-        let index = table.index.view(&table.mapping);
-        self.source = match table.content(index, block, self.fill_cache)? {
-            Content::Mapped(bytes) => {
-                let start = block_span(table.index.block_range(index, block)).start;
-                Source::Mapped(start, start + bytes.len())
-            }
-            Content::Cached(cached) => Source::Cached(cached),
-        };
-        let bytes = content(table, &self.source);
-        let header = BlockHeader::parse(bytes).map_err(|damage| table.damaged_block(block, damage))?;
+        if self.loaded && self.block == block {
+            return Ok(());
+        }
+        self.loaded = false;
+        self.pinned.load(block, self.fill_cache)?;
+        let bytes = self.pinned.bytes();
+        self.header =
+            BlockHeader::parse(bytes).map_err(|damage| self.pinned.table().damaged_block(block, damage))?;
         self.key.clear();
-        self.key.extend_from_slice(&bytes[header.prefix()]);
+        self.key.extend_from_slice(&bytes[self.header.prefix()]);
         self.block = block;
-        self.header = Some(header);
-        Ok(header)
+        self.loaded = true;
+        Ok(())
+    }
+
+    /// Decodes entry `entry` of the current block.
+    #[inline]
+    fn entry(&self, entry: usize) -> Result<RawEntry> {
+        self.header
+            .entry(self.pinned.bytes(), entry)
+            .map_err(|damage| self.pinned.table().damaged_block(self.block, damage))
     }
 
     /// Makes `entry` of the current block the current entry.
     #[inline]
-    fn load_entry(&mut self, header: BlockHeader, entry: usize) -> Result<()> {
-        let bytes = content(&self.table, &self.source);
-        match header.entry(bytes, entry) {
-            Ok(raw) => {
-                let prefix = header.prefix();
-                if !prefix.is_empty() {
-                    self.key.truncate(prefix.len());
-                    self.key.extend_from_slice(&bytes[raw.suffix()]);
-                }
-                self.raw = raw;
-                self.entry = entry;
-                self.valid = true;
-                Ok(())
-            }
-            Err(damage) => {
-                self.valid = false;
-                Err(self.table.damaged_block(self.block, damage))
-            }
+    fn load_entry(&mut self, entry: usize) -> Result<()> {
+        self.valid = false;
+        let raw = self.entry(entry)?;
+        self.stand_on(entry, raw);
+        Ok(())
+    }
+
+    #[inline]
+    fn stand_on(&mut self, entry: usize, raw: RawEntry) {
+        let prefix_len = self.header.prefix().len();
+        if prefix_len > 0 {
+            put_suffix(&mut self.key, prefix_len, &self.pinned.bytes()[raw.suffix()]);
+        }
+        self.raw = raw;
+        self.entry = entry;
+        self.valid = true;
+    }
+
+    /// Whether entry `other` of the current block has the current user key.
+    #[inline]
+    fn has_current_key(&self, other: usize) -> Result<bool> {
+        let bytes = self.pinned.bytes();
+        match self.header.suffix(bytes, other) {
+            Ok(suffix) => Ok(same(&bytes[suffix], &bytes[self.raw.suffix()])),
+            Err(damage) => Err(self.pinned.table().damaged_block(self.block, damage)),
         }
     }
 
+    #[inline(never)]
     fn first_of(&mut self, block: usize) -> Result<()> {
-        if block == self.table.index.count() {
+        if block == self.table().index.count() {
             self.valid = false;
             return Ok(());
         }
-        let header = self.load_block(block)?;
-        self.load_entry(header, 0)
+        self.load_block(block)?;
+        // A walk that has come here will get there.
+        self.table().prefetch_block(block + 1, SEARCHED_LINES);
+        self.load_entry(0)
     }
 
+    #[inline(never)]
     fn last_of(&mut self, block: usize) -> Result<()> {
-        let header = self.load_block(block)?;
-        self.load_entry(header, header.count() - 1)
+        self.load_block(block)?;
+        if let Some(before) = block.checked_sub(1) {
+            self.table().prefetch_block(before, SEARCHED_LINES);
+        }
+        self.load_entry(self.header.count() - 1)
+    }
+}
+
+/// Whether two keys are equal. Neighbours mostly differ in their first bytes, or at least in their first eight: then
+/// nothing has to be called.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    match (a.first_chunk::<8>(), b.first_chunk::<8>()) {
+        (Some(first), Some(other)) if first != other => false,
+        _ => a == b,
+    }
+}
+
+/// Puts `suffix` behind the first `prefix_len` bytes of `key`.
+#[inline]
+fn put_suffix(key: &mut Vec<u8>, prefix_len: usize, suffix: &[u8]) {
+    if key.len() != prefix_len + suffix.len() {
+        key.truncate(prefix_len);
+        key.extend_from_slice(suffix);
+        return;
+    }
+    // In a uniform block this is every step: two words that overlap are cheaper than a call for so few bytes.
+    let place = &mut key[prefix_len..];
+    if let (Some(first), Some(last)) = (suffix.first_chunk::<8>(), suffix.last_chunk::<8>())
+        && suffix.len() <= 16
+    {
+        let last_at = suffix.len() - 8;
+        place[..8].copy_from_slice(first);
+        place[last_at..].copy_from_slice(last);
+    } else {
+        place.copy_from_slice(suffix);
+    }
+}
+
+impl Table {
+    /// The block that a seek to `user_key` begins with, which it starts to load.
+    #[inline]
+    fn find_block(&self, user_key: &[u8]) -> usize {
+        let block = self.index.find(self.index.view(&self.mapping), user_key);
+        self.prefetch_block(block, SEARCHED_LINES);
+        block
+    }
+
+    /// Starts to load what a seek to `user_key` will search. Where several tables are to be sought, the waits for
+    /// memory then overlap.
+    #[inline]
+    pub fn prefetch_seek(&self, user_key: &[u8]) {
+        self.find_block(user_key);
+    }
+
+    /// Starts to load the first lines of block `block`, if there is one and it can be read in place.
+    #[inline]
+    fn prefetch_block(&self, block: usize, lines: usize) {
+        if let Some(bytes) = self.mapping.bytes()
+            && !self.compressed
+            && block < self.index.count()
+        {
+            let span = block_span(self.index.block_range(self.index.view(&self.mapping), block));
+            prefetch_range(bytes, span.start, span.len(), lines);
+        }
     }
 }
 
@@ -154,26 +218,35 @@ impl InternalIterator for TableIter {
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        self.last_of(self.table.index.count() - 1)
+        self.last_of(self.table().index.count() - 1)
+    }
+
+    #[inline]
+    fn prefetch_seek(&self, target: InternalKey<'_>) {
+        self.table().prefetch_seek(target.user_key);
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<()> {
-        let mut block = {
-            let index = &self.table.index;
-            index.find(index.view(&self.table.mapping), target.user_key)
-        };
+        let mut block = self.table().find_block(target.user_key);
         // More than one round only where versions of the target's key fill whole blocks.
-        while block < self.table.index.count() {
-            let header = self.load_block(block)?;
-            let found = header.lower_bound(content(&self.table, &self.source), target);
-            let entry = found.map_err(|damage| {
-                self.valid = false;
-                self.table.damaged_block(block, damage)
-            })?;
-            if entry < header.count() {
-                return self.load_entry(header, entry);
+        while block < self.table().index.count() {
+            self.load_block(block)?;
+            let bytes = self.pinned.bytes();
+            let entry = self
+                .header
+                .lower_bound(bytes, target)
+                .map_err(|damage| self.pinned.table().damaged_block(block, damage))?;
+            if entry < self.header.count() {
+                self.load_entry(entry)?;
+                let bytes = self.pinned.bytes();
+                prefetch_range(
+                    bytes,
+                    self.raw.value_start,
+                    bytes.len() - self.raw.value_start,
+                    FOUND_LINES,
+                );
+                return Ok(());
             }
-            self.valid = false;
             block += 1;
         }
         self.valid = false;
@@ -191,10 +264,8 @@ impl InternalIterator for TableIter {
     #[inline]
     fn next(&mut self) -> Result<()> {
         debug_assert!(self.valid, "next requires a valid iterator");
-        if let Some(header) = self.header
-            && self.entry + 1 < header.count()
-        {
-            return self.load_entry(header, self.entry + 1);
+        if self.entry + 1 < self.header.count() {
+            return self.load_entry(self.entry + 1);
         }
         self.first_of(self.block + 1)
     }
@@ -202,10 +273,8 @@ impl InternalIterator for TableIter {
     #[inline]
     fn prev(&mut self) -> Result<()> {
         debug_assert!(self.valid, "prev requires a valid iterator");
-        if let Some(header) = self.header
-            && let Some(entry) = self.entry.checked_sub(1)
-        {
-            return self.load_entry(header, entry);
+        if let Some(entry) = self.entry.checked_sub(1) {
+            return self.load_entry(entry);
         }
         match self.block.checked_sub(1) {
             Some(block) => self.last_of(block),
@@ -217,16 +286,34 @@ impl InternalIterator for TableIter {
     }
 
     #[inline]
+    fn next_user_key(&mut self, scratch: &mut Vec<u8>) -> Result<()> {
+        // Where the next entry is in the same block, nothing need be copied to be compared with it.
+        let next = self.entry + 1;
+        if next < self.header.count() && !self.has_current_key(next).inspect_err(|_| self.valid = false)? {
+            return self.load_entry(next);
+        }
+        pass_user_key(self, scratch)
+    }
+
+    #[inline]
+    fn begins_user_key(&self) -> bool {
+        // Damage is for the step that meets it to report.
+        let differs = |before| self.has_current_key(before).is_ok_and(|same| !same);
+        self.entry.checked_sub(1).is_some_and(differs)
+    }
+
+    #[inline]
     fn valid(&self) -> bool {
         self.valid
     }
 
     #[inline]
     fn user_key(&self) -> &[u8] {
-        if self.header.is_some_and(|header| !header.prefix().is_empty()) {
-            return &self.key;
+        if self.header.prefix().is_empty() {
+            &self.pinned.bytes()[self.raw.suffix()]
+        } else {
+            &self.key
         }
-        &content(&self.table, &self.source)[self.raw.suffix()]
     }
 
     #[inline]
@@ -236,14 +323,14 @@ impl InternalIterator for TableIter {
 
     #[inline]
     fn value(&self) -> &[u8] {
-        &content(&self.table, &self.source)[self.raw.value()]
+        &self.pinned.bytes()[self.raw.value()]
     }
 }
 
 impl fmt::Debug for TableIter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("TableIter");
-        out.field("table", &self.table.id);
+        out.field("table", &self.table().id);
         if self.valid {
             out.field("key", &self.key());
         }
