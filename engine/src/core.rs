@@ -97,15 +97,18 @@ impl Core {
     /// Opens a finished table.
     pub(crate) fn open_table(&self, id: TableId) -> Result<Arc<Table>> {
         let max = self.options.mapped_tables_max;
-        open_table(
+        let path = self.table_path(id);
+        let table = open_table(
             &*self.fs,
-            &self.table_path(id),
+            &path,
             &self.lock,
             id,
             &self.cache,
             &self.mapped_tables,
             max,
-        )
+        )?;
+        populate(&table);
+        Ok(table)
     }
 
     /// Makes everything up to `record` survive power loss.
@@ -157,8 +160,13 @@ pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the database has been closed").with_advice("open it again")
 }
 
-/// Opens a table: mapped with its page tables filled, or, with `mapped_max` tables mapped already, for positioned
-/// reads.
+/// Fills the page tables of a mapped table, so that no read of it faults while its pages are in memory.
+pub(crate) fn populate(table: &Table) {
+    // Advice makes reads faster, never right or wrong: a file system without it is no reason to fail.
+    let _ = table.mapping().advise(Advice::PopulateRead);
+}
+
+/// Opens a table: mapped, or, with `mapped_max` tables mapped already, for positioned reads.
 pub(crate) fn open_table(
     fs: &dyn Fs,
     path: &Path,
@@ -176,11 +184,10 @@ pub(crate) fn open_table(
     };
     let open = || {
         let mapping = fs.open_table(path, lock, mode)?;
-        // Advice makes reads faster, never right or wrong: a file system without it is no reason to fail.
-        let _ = mapping
-            .advise(Advice::Random)
-            .and_then(|()| mapping.advise(Advice::PopulateRead));
-        Table::open(mapping, id, Arc::clone(cache)).map(Arc::new)
+        let table = Table::open(mapping, id, Arc::clone(cache)).map(Arc::new)?;
+        // After the index and the filter have been read, which lie side by side. As good as `populate`'s if it fails.
+        let _ = table.mapping().advise(Advice::Random);
+        Ok(table)
     };
     open().inspect_err(|_| {
         mapped.fetch_sub(1, Ordering::Relaxed);

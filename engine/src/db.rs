@@ -84,7 +84,10 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shut_down();
+        if let (_, Some(log)) = self.shut_down() {
+            // A log that does not say that it was closed is searched for a torn tail by the next open.
+            let _ = log.close();
+        }
     }
 }
 
@@ -167,17 +170,36 @@ impl Db {
             .sealed
             .first()
             .map_or(replayed.segment_next, |segment| segment.id);
+        let begins_on_disk = state.log_segment_min;
         state.log_segment_min = state.log_segment_min.max(begins.0);
 
         let next_table = AtomicU64::new(state.next_table);
         let (old, number) = (found.manifest_number, found.manifest_number_next);
-        let manifest = match Manifest::create(Arc::clone(&fs), dir, number, old, state.clone()) {
-            Err(error) if error.kind() == ErrorKind::NoSpace && Self::give_up_reserve(&fs, dir)? => {
-                Manifest::create(Arc::clone(&fs), dir, number + 1, old, state)?
-            }
-            other => other?,
+        let (segment, record) = (replayed.segment_next, replayed.next_record);
+        // What the manifest on disk does not say is in the log, which begins where that manifest says.
+        let unchanged = replayed.closed
+            && found.manifest_compact
+            && state.log_segment_min == begins_on_disk
+            // Otherwise the first segment may have to be a smaller one.
+            && fs.space_available(dir)? / 2 >= options.log_segment_bytes;
+        let (manifest, (log, syncer)) = if unchanged {
+            let log_options = LogOptions {
+                segment_size_bytes: options.log_segment_bytes,
+                io: options.log_io,
+            };
+            (
+                Manifest::resume(Arc::clone(&fs), dir, number, old, state),
+                Log::create_unbegun(Arc::clone(&fs), dir, segment, record, log_options)?,
+            )
+        } else {
+            let manifest = match Manifest::create(Arc::clone(&fs), dir, number, old, state.clone()) {
+                Err(error) if error.kind() == ErrorKind::NoSpace && Self::give_up_reserve(&fs, dir)? => {
+                    Manifest::create(Arc::clone(&fs), dir, number + 1, old, state)?
+                }
+                other => other?,
+            };
+            (manifest, Self::begin_log(&fs, dir, &options, segment, record)?)
         };
-        let (log, syncer) = Self::begin_log(&fs, dir, &options, replayed.segment_next, replayed.next_record)?;
         recovery::remove_dropped_segments(&*fs, dir, &replayed.dropped)?;
         let dropped = replayed
             .dropped
@@ -223,6 +245,11 @@ impl Db {
         });
         core.space.take_reserve(&core)?;
         core.scheduler.want_log_segment();
+        for tree in core.trees.load().iter() {
+            let tables = tree.view();
+            core.scheduler
+                .want_populated(tables.tables.handles().map(Arc::downgrade));
+        }
         Self::start(core, &inboxes, &garbage_inbox)
     }
 
@@ -239,7 +266,8 @@ impl Db {
                 segment_size_bytes,
                 io: options.log_io,
             };
-            Log::create(Arc::clone(fs), dir, segment, record, log_options)
+            // What is kept of older segments has been synced.
+            Log::create_anew(Arc::clone(fs), dir, segment, record, log_options)
         };
         match begin(options.log_segment_bytes) {
             Err(error) if error.kind() == ErrorKind::NoSpace => {
@@ -498,7 +526,8 @@ impl Db {
     }
 
     /// Closes the database: waits for running background jobs to stop, syncs the log, and reports what failed.
-    /// Memtables are not flushed; the log has them. All other clones, snapshots and cursors answer `Closed` from now
+    /// Memtables are not flushed; the log has them. Where they are empty no log is left, and the next open reads none.
+    /// All other clones, snapshots and cursors answer `Closed` from now
     /// on; the directory stays locked until they are dropped.
     ///
     /// # Errors
@@ -512,14 +541,14 @@ impl Db {
             return Err(crate::core::closed());
         }
         core.failure.check()?;
-        let Some(mut log) = log else { return Ok(()) };
+        let Some(log) = log else { return Ok(()) };
         // A batch that was on its way in when the doors closed is no less committed.
         let record = record.max(RecordSeq(log.next_sequence().0.saturating_sub(1)));
         core.syncer
             .load_full()
             .sync_to(record)
             .map_err(|error| error.context("the log could not be synced"))?;
-        log.note_synced()
+        core.leave_log(log)
     }
 }
 

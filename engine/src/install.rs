@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 
 use siltstone_compaction::VersionEdit;
 use siltstone_sstable::SeqNo;
-use siltstone_vfs::{Removable, Result};
-use siltstone_wal::{SegmentId, segment_path};
+use siltstone_vfs::{ErrorKind, Removable, Result};
+use siltstone_wal::{Log, SegmentId, segment_path};
 
+use crate::commit::SealedSegment;
 use crate::core::Core;
 use crate::manifest::{Edit, KeyspaceEdit};
 use crate::super_version::{MemtableSlot, TableSet};
@@ -154,6 +155,45 @@ impl Core {
             .iter()
             .find(|segment| segment.last >= oldest)
             .map_or(current, |segment| segment.id)
+    }
+
+    /// Ends the log of a database that is being closed. Where nothing is in memory only, none is left: the next open
+    /// has nothing to read.
+    ///
+    /// REQUIRES: the log is synced, and no job is running.
+    pub(crate) fn leave_log(&self, log: Log) -> Result<()> {
+        let (active, begun) = (log.segment(), log.is_begun());
+        log.close()?;
+        let flushed = |tree: &Arc<Tree>| {
+            let view = tree.pin();
+            view.memtable.first_seqno().is_none() && view.immutables.is_empty()
+        };
+        let next = self.syncer.load().next_segment();
+        let mut state = self.commit.lock();
+        let last = state.last();
+        if begun {
+            let bytes = self.options.log_segment_bytes;
+            state.sealed.push_back(SealedSegment {
+                id: active,
+                last,
+                bytes,
+            });
+        }
+        let obsolete = !state.sealed.is_empty() && self.trees.load().iter().all(flushed);
+        drop(state);
+        let edit = obsolete.then(|| Edit {
+            last_seqno: Some(last),
+            log_segment_min: Some(next.0),
+            ..Edit::default()
+        });
+        match self.manifest.lock().close(edit.as_ref()) {
+            Ok(()) if obsolete => self.remove_segments_below(next),
+            Ok(()) => {}
+            // The log stays, and says the same.
+            Err(error) if error.kind() == ErrorKind::NoSpace => {}
+            Err(error) => return Err(error.context("the end of the log could not be recorded")),
+        }
+        Ok(())
     }
 
     pub(crate) fn remove_segments_below(&self, min: SegmentId) {

@@ -1,8 +1,8 @@
 //! Background work: which jobs there are, who takes which, and that no two of them meet.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -14,6 +14,7 @@ use crate::batch::KeyspaceId;
 use crate::core::Core;
 use crate::options::BackgroundMode;
 use crate::reaper::Garbage;
+use crate::table_handle::TableHandle;
 use crate::table_writer::Trouble;
 use crate::tree::Tree;
 
@@ -25,12 +26,14 @@ pub(crate) enum Job {
     Flush(Arc<Tree>),
     /// Carry out a plan.
     Compact(Arc<Tree>, Box<Plan>),
+    /// Fill the page tables of a table that was there when the database was opened.
+    Populate(Arc<TableHandle>),
 }
 
 impl Job {
     fn tree(&self) -> Option<&Arc<Tree>> {
         match self {
-            Job::PrepareLog => None,
+            Job::PrepareLog | Job::Populate(_) => None,
             Job::Flush(tree) | Job::Compact(tree, _) => Some(tree),
         }
     }
@@ -56,6 +59,9 @@ pub(crate) struct Scheduler {
 #[derive(Default)]
 struct Running {
     preparing_log: bool,
+    populating: usize,
+    /// Tables that wait for [`Job::Populate`]. Weak: none of them outlives its last view for that.
+    unpopulated: Vec<Weak<TableHandle>>,
     flushing: HashSet<KeyspaceId>,
     in_flight: HashMap<KeyspaceId, InFlight>,
     compactions: HashMap<KeyspaceId, usize>,
@@ -65,7 +71,10 @@ struct Running {
 
 impl Running {
     fn any(&self) -> bool {
-        self.preparing_log || !self.flushing.is_empty() || self.compactions.values().any(|count| *count > 0)
+        self.preparing_log
+            || self.populating > 0
+            || !self.flushing.is_empty()
+            || self.compactions.values().any(|count| *count > 0)
     }
 }
 
@@ -93,6 +102,12 @@ impl Scheduler {
                 compact: compact_inbox,
             },
         )
+    }
+
+    /// Asks for the page tables of these tables to be filled when there is nothing better to do, those of the first
+    /// one last.
+    pub(crate) fn want_populated(&self, tables: impl Iterator<Item = Weak<TableHandle>>) {
+        self.running.lock().unpopulated.extend(tables);
     }
 
     /// Asks for a log segment to be made ready.
@@ -125,7 +140,9 @@ impl Core {
         }
         match class {
             Class::Flush => self.take_flush(&mut running),
-            Class::Compact => self.take_compaction(&mut running),
+            Class::Compact => self
+                .take_compaction(&mut running)
+                .or_else(|| take_unpopulated(&mut running)),
         }
     }
 
@@ -185,6 +202,12 @@ impl Core {
             Job::PrepareLog => self.syncer.load_full().prepare().map_err(Trouble::Output),
             Job::Flush(tree) => self.flush_tree(tree).map_err(Trouble::Output),
             Job::Compact(tree, plan) => self.compact_tree(tree, plan),
+            Job::Populate(handle) => {
+                if let Ok(table) = handle.table() {
+                    crate::core::populate(table);
+                }
+                Ok(())
+            }
         };
         let interrupted = self.closing() || job.tree().is_some_and(|tree| tree.is_dropped());
         if let Err(trouble) = &outcome
@@ -230,7 +253,7 @@ impl Core {
     /// Whether background work is under way or waits to be.
     pub(crate) fn has_work(&self) -> bool {
         let mut running = self.scheduler.running.lock();
-        if running.any() {
+        if running.any() || !running.unpopulated.is_empty() {
             return true;
         }
         if self
@@ -338,6 +361,16 @@ impl Core {
     }
 }
 
+fn take_unpopulated(running: &mut Running) -> Option<Job> {
+    while let Some(table) = running.unpopulated.pop() {
+        if let Some(table) = table.upgrade() {
+            running.populating += 1;
+            return Some(Job::Populate(table));
+        }
+    }
+    None
+}
+
 /// Takes a job out of the list of running ones when it is over, however it ended.
 struct Settle<'j> {
     core: &'j Core,
@@ -351,6 +384,7 @@ impl Drop for Settle<'_> {
         let mut running = self.core.scheduler.running.lock();
         match self.job {
             Job::PrepareLog => running.preparing_log = false,
+            Job::Populate(_) => running.populating -= 1,
             Job::Flush(tree) => _ = running.flushing.remove(&tree.id),
             Job::Compact(tree, plan) => {
                 if let Some(count) = running.compactions.get_mut(&tree.id) {

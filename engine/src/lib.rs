@@ -1,5 +1,6 @@
 #![doc = include_str!("../../README.md")]
 
+mod backlog;
 mod batch;
 mod codec;
 mod commit;

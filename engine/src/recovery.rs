@@ -1,7 +1,8 @@
 //! Recovery: from whatever a crash left to an open database.
 //!
 //! manifest → leftovers → tables → log → new manifest → new log segment. Nothing is removed before the manifest has
-//! been read, and nothing is written before the log has been replayed.
+//! been read and is durable, and nothing is written before the log has been replayed. After a clean close there is
+//! nothing to mend: the first change writes the new manifest, and the first append begins the segment.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,9 +12,10 @@ use siltstone_sstable::{InternalKey, SeqNo, Tag};
 use siltstone_vfs::{DirLock, Error, ErrorKind, Fs, Removable, Result};
 use siltstone_wal::{RecordSeq, SegmentId, SegmentState, Tail, TailPolicy, replay, segment_path};
 
+use crate::backlog::Backlog;
 use crate::batch::BatchReader;
 use crate::commit::SealedSegment;
-use crate::files::{self, FileKind};
+use crate::files::{self, FileKind, manifest_name};
 use crate::manifest::{Manifest, State, current_of};
 use crate::options::{Options, RecoveryMode};
 use crate::tree::Tree;
@@ -68,6 +70,8 @@ pub(crate) struct Found {
     /// The number of the manifest that is current.
     pub(crate) manifest_number: Option<u64>,
     pub(crate) manifest_number_next: u64,
+    /// It holds no edits.
+    pub(crate) manifest_compact: bool,
     pub(crate) segments: Vec<SegmentId>,
     pub(crate) segment_next: SegmentId,
     pub(crate) report: RecoveryReport,
@@ -81,8 +85,18 @@ pub(crate) fn find(fs: &dyn Fs, dir: &Path, lock: &DirLock, options: &Options) -
         .filter_map(|name| FileKind::of(&name).map(|kind| (name, kind)))
         .collect();
     let current = current_of(fs, dir)?;
+    let mut manifest_compact = false;
     let state = match current {
-        Some(current) => Some(Manifest::read(fs, dir, current)?),
+        Some(current) => {
+            let manifest = Manifest::read(fs, dir, current)?;
+            if !manifest.durable {
+                // Before a file goes that it does not name: a power loss must not bring back one that does.
+                fs.sync_file(&dir.join(manifest_name(current.number)))?;
+                fs.sync_dir(dir)?;
+            }
+            manifest_compact = manifest.compact;
+            Some(manifest.state)
+        }
         None => {
             refuse_to_create_over(dir, &files)?;
             if !options.create_if_missing {
@@ -96,6 +110,7 @@ pub(crate) fn find(fs: &dyn Fs, dir: &Path, lock: &DirLock, options: &Options) -
     let mut found = Found {
         manifest_number: current.map(|current| current.number),
         manifest_number_next: 1,
+        manifest_compact,
         segments: Vec::new(),
         segment_next: SegmentId(state.as_ref().map_or(1, |state| state.log_segment_min.max(1))),
         report: RecoveryReport {
@@ -179,6 +194,9 @@ fn refuse_to_create_over(dir: &Path, files: &[(String, FileKind)]) -> Result<()>
     }
 }
 
+/// At most this much of the log waits, copied, to be put into memtables in key order.
+const BACKLOG_BYTES_MAX: u64 = 4 << 20;
+
 /// What the log gave back.
 pub(crate) struct Replayed {
     pub(crate) next_seqno: SeqNo,
@@ -187,6 +205,9 @@ pub(crate) struct Replayed {
     pub(crate) sealed: Vec<SealedSegment>,
     /// Segments of which nothing was kept.
     pub(crate) dropped: Vec<PathBuf>,
+    /// The log is as its last owner left it on purpose: nothing was dropped, and nothing has to be written before it
+    /// can go on.
+    pub(crate) closed: bool,
 }
 
 /// Puts the operations of the log that are not in tables back into the memtables of `trees` (by ascending id).
@@ -207,6 +228,9 @@ pub(crate) fn replay_log(
     let mut segment_last: Vec<(SegmentId, SeqNo)> = Vec::new();
     let mut record_last: Vec<(RecordSeq, SeqNo)> = Vec::new();
     let report = &mut found.report;
+    // One for each of `trees`, and what they take together.
+    let mut backlogs: Vec<Backlog> = trees.iter().map(|_| Backlog::default()).collect();
+    let mut backlog_bytes = 0_u64;
     let mut touched: Vec<usize> = Vec::new();
     let mut visit = |record: siltstone_wal::Record<'_>| -> Result<()> {
         let place = |error: Error| {
@@ -246,7 +270,10 @@ pub(crate) fn replay_log(
             let view = tree.pin();
             view.memtable.note_commit(operation.seqno);
             let key = InternalKey::new(operation.key, Tag::new(operation.seqno, operation.kind));
-            view.memtable.table.insert(key, operation.value);
+            let backlog = &mut backlogs[at];
+            backlog_bytes -= backlog.size_bytes();
+            backlog.push(key, operation.value);
+            backlog_bytes += backlog.size_bytes();
             report.replayed += 1;
             if !touched.contains(&at) {
                 touched.push(at);
@@ -260,10 +287,22 @@ pub(crate) fn replay_log(
         record_last.push((record.sequence, end));
         // Memtables are cut between batches, as they were when they were written.
         for at in touched.drain(..) {
-            let tree = &trees[at];
-            if tree.pin().memtable.table.bytes_used() >= tree.options.load().memtable_size_bytes {
+            let (tree, backlog) = (&trees[at], &mut backlogs[at]);
+            let view = tree.pin();
+            let (memtable, limit) = (&view.memtable.table, tree.options.load().memtable_size_bytes);
+            if memtable.bytes_used() + backlog.size_bytes() < limit {
+                continue;
+            }
+            backlog_bytes -= backlog.size_bytes();
+            backlog.insert_into(memtable);
+            if memtable.bytes_used() >= limit {
+                drop(view);
                 tree.rotate(end, record.sequence);
             }
+        }
+        if backlog_bytes >= BACKLOG_BYTES_MAX {
+            insert_all(trees, &mut backlogs);
+            backlog_bytes = 0;
         }
         Ok(())
     };
@@ -275,6 +314,7 @@ pub(crate) fn replay_log(
         .segments
         .split_at(if begins_here { found.segments.len() } else { 0 });
     let outcome = replay(fs, dir, segments, policy, &mut visit)?;
+    insert_all(trees, &mut backlogs);
     report.records = outcome.records;
     report.segments = found.segments.len();
     let synced = record_last.partition_point(|(record, _)| *record <= outcome.synced);
@@ -288,11 +328,14 @@ pub(crate) fn replay_log(
         .map(|segment| segment_path(dir, *segment))
         .collect();
     let mut sealed = Vec::new();
+    let durable = outcome.closed && outcome.synced.next() == outcome.next_sequence;
     for segment in &outcome.segments {
         let path = segment_path(dir, segment.id);
         if segment.state == SegmentState::Live {
-            // Before the new manifest says how far the seqnos have come.
-            fs.sync_file(&path)?;
+            // Before the new manifest says how far the seqnos have come, and before the log goes on.
+            if !durable {
+                fs.sync_file(&path)?;
+            }
             let last = segment_last
                 .iter()
                 .find(|(id, _)| *id == segment.id)
@@ -307,12 +350,19 @@ pub(crate) fn replay_log(
         }
     }
     Ok(Replayed {
+        closed: dropped.is_empty() && (outcome.segments.is_empty() || outcome.closed),
         next_seqno: last.plus(1),
         next_record: outcome.next_sequence,
         segment_next: found.segment_next.max(outcome.next_segment),
         sealed,
         dropped,
     })
+}
+
+fn insert_all(trees: &[Arc<Tree>], backlogs: &mut [Backlog]) {
+    for (tree, backlog) in trees.iter().zip(backlogs) {
+        backlog.insert_into(&tree.pin().memtable.table);
+    }
 }
 
 fn note_tail(report: &mut RecoveryReport, tail: &Tail) {

@@ -128,7 +128,9 @@ impl Core {
             };
             let (log, syncer) =
                 Log::create_anew(Arc::clone(&self.fs), &self.dir, id, old.next_sequence(), options)?;
-            state.sealed.push_back(sealed);
+            if old.is_begun() {
+                state.sealed.push_back(sealed);
+            }
             let old = state.log.replace(log);
             self.syncer.store(syncer);
             (old, id)

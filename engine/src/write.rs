@@ -202,6 +202,10 @@ impl Core {
         self.counters
             .log_bytes
             .fetch_add(batch.size_bytes() as u64, Ordering::Relaxed);
+        if needs_preparing {
+            self.scheduler.want_log_segment();
+            self.schedule();
+        }
         if after != before {
             // More than one where a spare was too small for the batch.
             let live = self.syncer.load().live_segments();
@@ -209,10 +213,6 @@ impl Core {
             state
                 .sealed
                 .extend(passed.map(|(id, bytes)| SealedSegment { id, last, bytes }));
-            if needs_preparing {
-                self.scheduler.want_log_segment();
-                self.schedule();
-            }
             self.bound_log(state);
         }
         Ok(record)

@@ -352,3 +352,42 @@ fn a_closed_database_refuses_at_once() {
     assert_eq!(other.wait_idle().unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(other.close().unwrap_err().kind(), ErrorKind::Closed);
 }
+
+/// Was: what a killed process had written of a manifest, and not synced, was believed at once. Tables that it no longer
+/// named were removed for good before anything had made it durable; a power loss then brought back the older manifest,
+/// which names them.
+#[test]
+fn nothing_is_removed_on_the_word_of_a_manifest_that_a_power_loss_can_undo() {
+    let mem = MemFs::new();
+    let fs = FaultFs::new(Arc::new(mem.clone()));
+    let db = small().open_with("db", manual(&fs)).unwrap();
+    for round in 0..2 {
+        for n in 0..50_u32 {
+            db.put(n.to_be_bytes(), [round; 100]).unwrap();
+        }
+        db.flush().unwrap();
+    }
+    // The process dies after it has written the edit, before that is synced.
+    fs.inject(fault(OpKind::Sync, FaultEffect::Eio, "MANIFEST"));
+    db.compact::<&[u8]>(..).unwrap_err();
+    assert_eq!(fs.faults_struck(), 1);
+    drop(db);
+    // The next one finds the edit, and dies before it writes a manifest of its own.
+    fs.inject(fault(OpKind::Create, FaultEffect::Eio, "MANIFEST"));
+    if let Ok(db) = small().open_with("db", manual(&fs)) {
+        db.put("more", "").unwrap();
+        db.flush().unwrap_err();
+    }
+    assert_eq!(fs.faults_struck(), 2);
+    for seed in 0..64 {
+        let db = small().open_with("db", manual(&mem.crash_clone(seed))).unwrap();
+        assert!(
+            db.recovery().damaged_tables.is_empty(),
+            "{seed}: {:?}",
+            db.recovery()
+        );
+        for n in 0..50_u32 {
+            assert_eq!(&db.get(n.to_be_bytes()).unwrap().unwrap()[..], [1; 100], "{seed}");
+        }
+    }
+}

@@ -100,6 +100,9 @@ pub enum RecordType {
     /// The last record of a segment: the log goes on in a later one, whose file was durable before this was
     /// written. No payload, and no sequence of its own, as with [`RecordType::Watermark`].
     Seal = 3,
+    /// The last record of a segment whose writer left the log: nobody ever writes behind it, and where the log went on,
+    /// it did so in a later segment. No payload, and no sequence of its own.
+    Close = 4,
 }
 
 impl RecordType {
@@ -109,6 +112,7 @@ impl RecordType {
             1 => Some(Self::Data),
             2 => Some(Self::Watermark),
             3 => Some(Self::Seal),
+            4 => Some(Self::Close),
             _ => None,
         }
     }

@@ -1,7 +1,6 @@
 //! The appending end of a log.
 
 use std::fmt;
-use std::mem;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,7 +21,8 @@ const ASSEMBLED_BYTES_MAX: usize = 64 << 10;
 /// [`LogSyncer`], outside that lock.
 pub struct Log {
     syncer: Arc<LogSyncer>,
-    writer: Box<dyn LogWriter>,
+    /// `None` before the first segment has been begun.
+    writer: Option<Box<dyn LogWriter>>,
     segment: SegmentId,
     /// Where the next record goes: a multiple of the records' alignment.
     offset: u64,
@@ -33,6 +33,8 @@ pub struct Log {
     previous_first: RecordSeq,
     /// The watermark that the last record carries.
     noted: RecordSeq,
+    /// Whether somebody has been told to prepare the segment after this one.
+    asked: bool,
     assembled: Vec<u8>,
 }
 
@@ -73,31 +75,42 @@ impl Log {
         next_sequence: RecordSeq,
         options: LogOptions,
     ) -> Result<(Self, Arc<LogSyncer>)> {
+        let (mut log, syncer) = Self::create_unbegun(fs, dir, first_segment, next_sequence, options)?;
+        log.advance(RECORD_HEADER_BYTES)?;
+        Ok((log, syncer))
+    }
+
+    /// As [`create_anew`](Log::create_anew), but does no I/O: the first segment is created, with the id
+    /// `first_segment` and no other, by [`LogSyncer::prepare`] or else by the first append. A log that is never appended
+    /// to leaves nothing.
+    ///
+    /// REQUIRES: what earlier segments hold is durable, in them or elsewhere.
+    ///
+    /// # Errors
+    /// `InvalidInput`, as [`create`](Log::create).
+    pub fn create_unbegun(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        first_segment: SegmentId,
+        next_sequence: RecordSeq,
+        options: LogOptions,
+    ) -> Result<(Self, Arc<LogSyncer>)> {
         options.validate()?;
         if next_sequence == RecordSeq(0) {
             return Err(Error::invalid("the records of a log are numbered from 1"));
         }
         let synced = next_sequence.previous();
         let syncer = Arc::new(LogSyncer::new(fs, dir, first_segment, synced, options));
-        let Some(first) = syncer.take_next(RECORD_HEADER_BYTES)?.pop() else {
-            return Err(Error::new(
-                ErrorKind::Io,
-                "The first segment of the log was not created",
-            ));
-        };
-        let segment = first.id;
-        let NewSegment { writer, sync, .. } =
-            write_segment_header(&syncer, first, next_sequence, RecordSeq(0))?;
-        syncer.begin(segment, writer.capacity_bytes(), sync, None);
         let log = Self {
             syncer: Arc::clone(&syncer),
-            writer,
-            segment,
-            offset: SEGMENT_HEADER_BYTES,
+            writer: None,
+            segment: first_segment,
+            offset: 0,
             next_sequence,
             first_sequence: next_sequence,
             previous_first: RecordSeq(0),
             noted: synced,
+            asked: false,
             assembled: Vec::new(),
         };
         Ok((log, syncer))
@@ -161,9 +174,31 @@ impl Log {
         self.write_record(RecordType::Watermark, 0, &[])
     }
 
-    /// The segment that is appended to.
+    /// Leaves the log: says so in its last segment, so that the next replay need not look for what comes behind, and
+    /// removes the spare. Syncs nothing; call [`LogSyncer::sync_to`] first where the records must survive power loss.
+    /// Nothing may be appended through the [`LogSyncer`]'s segments afterwards.
+    ///
+    /// # Errors
+    /// The first error of any append or sync: the segment is left as it is then, for the next replay to judge. Those of
+    /// removing the spare.
+    pub fn close(mut self) -> Result<()> {
+        self.syncer.first_error().check()?;
+        if self.remaining_bytes() >= RECORD_HEADER_BYTES {
+            self.write_record(RecordType::Close, 0, &[])?;
+        }
+        self.syncer.remove_spare()
+    }
+
+    /// The segment that is appended to; before the first append to a log that is [not
+    /// begun](Log::create_unbegun), the one that will be.
     pub fn segment(&self) -> SegmentId {
         self.segment
+    }
+
+    /// Whether there is a segment: false only for a log that was [created without one](Log::create_unbegun) and has
+    /// not been appended to.
+    pub fn is_begun(&self) -> bool {
+        self.writer.is_some()
     }
 
     /// The sequence that the next record will get.
@@ -171,13 +206,23 @@ impl Log {
         self.next_sequence
     }
 
-    /// Whether no spare segment stands ready, so that [`LogSyncer::prepare`] is worth calling in the background.
-    pub fn needs_preparing(&self) -> bool {
-        !self.syncer.has_spare()
+    /// Whether [`LogSyncer::prepare`] should now be called in the background: the segment is half full and no spare
+    /// stands ready. Says so once a segment.
+    pub fn needs_preparing(&mut self) -> bool {
+        let due = self
+            .writer
+            .as_ref()
+            .is_some_and(|writer| self.offset >= writer.capacity_bytes() / 2);
+        if self.asked || !due || self.syncer.has_spare() {
+            return false;
+        }
+        self.asked = true;
+        true
     }
 
     fn remaining_bytes(&self) -> u64 {
-        self.writer.capacity_bytes().saturating_sub(self.offset)
+        let capacity = self.writer.as_ref().map_or(0, |writer| writer.capacity_bytes());
+        capacity.saturating_sub(self.offset)
     }
 
     /// Goes on in a new segment with room for a record of `record_bytes`.
@@ -196,10 +241,10 @@ impl Log {
             // A segment without records (a spare that was too small) says nothing about what came before the next one:
             // what it was rotated from does.
             let empty = self.first_sequence == self.next_sequence && self.previous_first != RecordSeq(0);
-            let previous = if empty {
-                self.previous_first
-            } else {
-                self.first_sequence
+            let previous = match &self.writer {
+                None => RecordSeq(0),
+                Some(_) if empty => self.previous_first,
+                Some(_) => self.first_sequence,
             };
             let new = write_segment_header(&self.syncer, new, self.next_sequence, previous)?;
             self.previous_first = previous;
@@ -212,10 +257,11 @@ impl Log {
         self.segment = segment;
         self.first_sequence = self.next_sequence;
         self.offset = SEGMENT_HEADER_BYTES;
+        self.asked = false;
         let NewSegment { writer, sync, .. } = new;
         let capacity_bytes = writer.capacity_bytes();
-        let sealed = mem::replace(&mut self.writer, writer);
-        self.syncer.begin(segment, capacity_bytes, sync, Some(sealed));
+        let sealed = self.writer.replace(writer);
+        self.syncer.begin(segment, capacity_bytes, sync, sealed);
     }
 
     /// REQUIRES: the record fits into the rest of the segment, and `payload_bytes` is the length of all parts.
@@ -250,7 +296,7 @@ impl Log {
             self.assembled.extend_from_slice(part);
         }
         seal_record(&mut self.assembled);
-        self.writer.write_at(self.offset, &self.assembled)
+        begun(&mut self.writer)?.write_at(self.offset, &self.assembled)
     }
 
     /// The parts are written where they belong without a copy of the whole; the header follows them.
@@ -259,7 +305,7 @@ impl Log {
         let mut at = self.offset + RECORD_HEADER_BYTES;
         for part in parts {
             checksum.update(part);
-            self.writer.write_at(at, part)?;
+            begun(&mut self.writer)?.write_at(at, part)?;
             at += part.len() as u64;
         }
         put(
@@ -267,8 +313,15 @@ impl Log {
             record_header::CHECKSUM,
             checksum.finish().to_le_bytes(),
         );
-        self.writer.write_at(self.offset, &header)
+        begun(&mut self.writer)?.write_at(self.offset, &header)
     }
+}
+
+/// The writing end of the present segment; whoever writes a record has made room for it first.
+fn begun(writer: &mut Option<Box<dyn LogWriter>>) -> Result<&mut Box<dyn LogWriter>> {
+    writer
+        .as_mut()
+        .ok_or_else(|| Error::new(ErrorKind::Io, "The log has no segment to write to"))
 }
 
 impl fmt::Debug for Log {

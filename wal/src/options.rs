@@ -11,7 +11,7 @@ pub struct LogOptions {
     ///
     /// Default 64 MiB, minimum 4 KiB, maximum 4 GiB. Larger segments are created (and synced) less often, but hold
     /// their disk space until their last record is obsolete, and the unwritten rest of the last one is read once
-    /// when the database is opened.
+    /// when the database is opened after it was not closed.
     pub segment_size_bytes: u64,
 
     /// How bytes get from our address space into the file. Default [`LogIo::Mapped`], which costs less than a

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use siltstone_vfs::{Error, ErrorKind, Fs, LogSync, LogWriter, Result};
+use siltstone_vfs::{Error, ErrorKind, Fs, LogSync, LogWriter, Removable, Result};
 
 use crate::first_error::FirstError;
 use crate::format::{CAPACITY_UNIT_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES};
@@ -46,6 +46,11 @@ struct LiveSegment {
 
 struct Creation {
     next_segment: SegmentId,
+    /// Whether a segment has been created. Before that, a failed attempt does not use its id up: whoever reads the log
+    /// may have been told which segment it begins with.
+    any: bool,
+    /// Whether creating a segment has been attempted: a failed attempt may have left its file.
+    attempted: bool,
     spare: Option<NewSegment>,
 }
 
@@ -74,6 +79,8 @@ impl LogSyncer {
             live: Mutex::default(),
             creation: Mutex::new(Creation {
                 next_segment: first_segment,
+                any: false,
+                attempted: false,
                 spare: None,
             }),
             spare_ready: AtomicBool::new(false),
@@ -120,8 +127,7 @@ impl LogSyncer {
         self.first_error.check()?;
         let mut creation = self.creation.lock();
         if creation.spare.is_none() {
-            creation.spare =
-                Some(self.create_segment(&mut creation.next_segment, self.options.segment_size_bytes)?);
+            creation.spare = Some(self.create_segment(&mut creation, self.options.segment_size_bytes)?);
             self.spare_ready.store(true, Ordering::Release);
         }
         Ok(())
@@ -157,6 +163,11 @@ impl LogSyncer {
             .collect()
     }
 
+    /// An id above those of all segments so far, the spare included.
+    pub fn next_segment(&self) -> SegmentId {
+        self.creation.lock().next_segment
+    }
+
     pub(crate) fn first_error(&self) -> &FirstError {
         &self.first_error
     }
@@ -190,7 +201,7 @@ impl LogSyncer {
                 .options
                 .segment_size_bytes
                 .max(required + RECORD_HEADER_BYTES);
-            taken.push(self.create_segment(&mut creation.next_segment, capacity)?);
+            taken.push(self.create_segment(&mut creation, capacity)?);
         }
         if let Some(spare) = creation.spare.take() {
             self.spare_ready.store(false, Ordering::Release);
@@ -225,11 +236,17 @@ impl LogSyncer {
         });
     }
 
-    /// Creates a segment's file and makes it and its name durable. The id is used up whatever becomes of it.
-    fn create_segment(&self, next_segment: &mut SegmentId, capacity_bytes: u64) -> Result<NewSegment> {
-        let id = *next_segment;
-        *next_segment = id.next();
+    /// Creates a segment's file and makes it and its name durable. The id is used up whatever becomes of it, unless it
+    /// is the first.
+    fn create_segment(&self, creation: &mut Creation, capacity_bytes: u64) -> Result<NewSegment> {
+        let id = creation.next_segment;
         let path = segment_path(&self.dir, id);
+        if creation.any {
+            creation.next_segment = id.next();
+        } else if creation.attempted && self.fs.exists(&path)? {
+            self.fs.remove(&Removable::plain(&path)?)?;
+        }
+        creation.attempted = true;
         let capacity_bytes = capacity_bytes.next_multiple_of(CAPACITY_UNIT_BYTES);
         let (writer, sync) = self.fs.create_log(&path, capacity_bytes, self.options.io)?;
         if writer.capacity_bytes() < capacity_bytes {
@@ -242,7 +259,24 @@ impl LogSyncer {
         self.fs
             .sync_dir(&self.dir)
             .map_err(|error| self.first_error.set(error))?;
+        if !creation.any {
+            creation.any = true;
+            creation.next_segment = id.next();
+        }
         Ok(NewSegment { id, writer, sync })
+    }
+
+    /// Removes the spare, if there is one. A removal that a crash undoes leaves a segment that was never begun.
+    pub(crate) fn remove_spare(&self) -> Result<()> {
+        let spare = {
+            let mut creation = self.creation.lock();
+            self.spare_ready.store(false, Ordering::Release);
+            creation.spare.take()
+        };
+        let Some(NewSegment { id, .. }) = spare else {
+            return Ok(());
+        };
+        self.fs.remove(&Removable::plain(&segment_path(&self.dir, id))?)
     }
 
     /// Makes durable whatever is appended now, oldest segment first, and says up to where that is.

@@ -31,6 +31,20 @@ pub(crate) struct Manifest {
     /// The file is known to be synced up to here.
     synced: u64,
     snapshot_bytes: u64,
+    /// Whether an edit that failed may be found by a crash.
+    in_doubt: bool,
+    /// Whether the file holds edits.
+    edited: bool,
+}
+
+/// What a manifest says, and whether it says so for good.
+pub(crate) struct ManifestRead {
+    pub(crate) state: State,
+    /// All of it was synced, and so was its being current, the file says. Otherwise it may have been read from what a
+    /// killed process left in memory, and a power loss may yet undo it.
+    pub(crate) durable: bool,
+    /// It is a snapshot without edits, so that `CURRENT` vouches for all of it.
+    pub(crate) compact: bool,
 }
 
 impl Manifest {
@@ -38,7 +52,7 @@ impl Manifest {
     ///
     /// # Errors
     /// `Corruption` for anything that cannot be the result of a crash.
-    pub(crate) fn read(fs: &dyn Fs, dir: &Path, current: Current) -> Result<State> {
+    pub(crate) fn read(fs: &dyn Fs, dir: &Path, current: Current) -> Result<ManifestRead> {
         let path = dir.join(manifest_name(current.number));
         let bytes = read_file(fs, &path, u64::MAX)?;
         let mut records = Records::new(&path, current.number, &bytes)?;
@@ -63,16 +77,18 @@ impl Manifest {
                 .with_advice("restore the manifest from a backup"));
             }
         };
+        let (mut durable, mut compact) = (false, true);
         loop {
             let offset = records.offset();
             match records.next() {
                 Some((RecordType::Edit, payload)) => {
+                    (durable, compact) = (false, false);
                     let edit = decode_edit(&path, offset, payload)?;
                     state = state
                         .apply(&edit)
                         .map_err(|error| error.with_path(&path).with_offset(offset as u64))?;
                 }
-                Some((RecordType::Synced, _)) => {}
+                Some((RecordType::Synced, _)) => durable = true,
                 Some((RecordType::Snapshot, _)) => {
                     return Err(Error::corruption(
                         &path,
@@ -89,7 +105,14 @@ impl Manifest {
                     .with_advice("restore the manifest from a backup"));
                 }
                 // The one edit that may be torn: nothing rested on it yet.
-                None => return Ok(state),
+                None => {
+                    let whole = offset == bytes.len();
+                    return Ok(ManifestRead {
+                        state,
+                        durable: durable && whole,
+                        compact: compact && whole,
+                    });
+                }
             }
         }
     }
@@ -102,7 +125,24 @@ impl Manifest {
         old: Option<u64>,
         state: State,
     ) -> Result<Manifest> {
-        let mut manifest = Manifest {
+        let mut manifest = Self::resume(fs, dir, number, old, state);
+        manifest.rewrite()?;
+        manifest.note_synced()?;
+        Ok(manifest)
+    }
+
+    /// Goes on from the `state` that was read from manifest `old`: the first edit writes it as a new manifest, under
+    /// `number`.
+    ///
+    /// REQUIRES: where `old` holds less than `state`, what is missing will be found again. `old` is durable.
+    pub(crate) fn resume(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        number: u64,
+        old: Option<u64>,
+        state: State,
+    ) -> Manifest {
+        Manifest {
             fs,
             dir: dir.to_owned(),
             state,
@@ -112,9 +152,9 @@ impl Manifest {
             bytes: 0,
             synced: 0,
             snapshot_bytes: 0,
-        };
-        manifest.rewrite()?;
-        Ok(manifest)
+            in_doubt: false,
+            edited: false,
+        }
     }
 
     pub(crate) fn state(&self) -> &State {
@@ -140,9 +180,15 @@ impl Manifest {
         }
         let payload = codec::encode(edit)?;
         let record = frame(self.number, self.bytes, self.synced, RecordType::Edit, &payload)?;
-        self.append(&record, true)?;
+        self.edited = true;
+        self.append(&record, true).inspect_err(|_| self.in_doubt = true)?;
         self.state = next;
-        // Not synced and not needed for recovery: it lets a reader tell damage to the edit from a torn tail.
+        self.note_synced()
+    }
+
+    /// Writes down that everything so far is synced. Not synced itself and not needed for recovery: it lets a reader
+    /// tell damage from a torn tail, and know what need not be synced again.
+    fn note_synced(&mut self) -> Result<()> {
         let synced = frame(self.number, self.bytes, self.synced, RecordType::Synced, &[])?;
         if self.append(&synced, false).is_err() {
             debug_assert!(self.file.is_none(), "the next commit begins a new file");
@@ -152,7 +198,7 @@ impl Manifest {
 
     /// Whether the last failure left it open whether an edit survives; a new file settles it.
     pub(crate) fn in_doubt(&self) -> bool {
-        self.file.is_none()
+        self.in_doubt
     }
 
     /// Writes the present state as a new file and makes it current.
@@ -183,7 +229,24 @@ impl Manifest {
             // A leftover does no harm: the next open removes it.
             let _ = self.fs.remove(&Removable::plain(&old)?);
         }
+        (self.in_doubt, self.edited) = (false, false);
         Ok(())
+    }
+
+    /// Leaves a file without edits, with `last` as the last of them: damage to one that ends in edits cannot be told
+    /// from an older state where it cuts them off whole. Writes nothing where nothing has changed.
+    ///
+    /// # Errors
+    /// The last edit may or may not be durable then.
+    pub(crate) fn close(&mut self, last: Option<&Edit>) -> Result<()> {
+        if let Some(edit) = last {
+            self.state = self.state.apply(edit)?;
+        }
+        if last.is_none() && !self.edited {
+            return Ok(());
+        }
+        self.rewrite()?;
+        self.note_synced()
     }
 
     fn switch_current(&self, content: &str) -> Result<()> {

@@ -7,7 +7,7 @@ fn every_byte_decodes_to_the_record_type_that_encodes_to_it() {
     for byte in 0..=u8::MAX {
         assert_eq!(
             RecordType::from_byte(byte).is_some(),
-            (1..=3).contains(&byte),
+            (1..=4).contains(&byte),
             "{byte}"
         );
         assert!(RecordType::from_byte(byte).is_none_or(|record_type| record_type as u8 == byte));

@@ -104,6 +104,8 @@ enum Cause {
     Truncated(String),
     /// The log goes on in another segment.
     Sealed,
+    /// The writer left the log here: nothing was ever written behind it.
+    Closed,
     /// What is there is no record: the rest of a sentence that begins with "what should be there".
     Unreadable(String),
     /// The segment cannot be read at all: the rest of a sentence that begins with "its header".
@@ -241,7 +243,10 @@ impl Replayer<'_> {
         let mut offset = SEGMENT_HEADER_BYTES;
         let cause = loop {
             let header = match self.decode_record(reader, offset, segment, expected)? {
-                Decoded::Stop(Cause::Full) if reader.file_bytes() < segment_header.capacity_bytes => {
+                // No crash makes it smaller: it was durable at its full size before its header was written.
+                Decoded::Stop(Cause::Full | Cause::Unreadable(_))
+                    if reader.file_bytes() < segment_header.capacity_bytes =>
+                {
                     break Cause::Truncated(format!(
                         "the file ends, with {} of the {} bytes it was created with",
                         reader.file_bytes(),
@@ -257,6 +262,7 @@ impl Replayer<'_> {
             match header.record_type {
                 RecordType::Watermark => {}
                 RecordType::Seal => break Cause::Sealed,
+                RecordType::Close => break Cause::Closed,
                 RecordType::Data => {
                     let payload = record_payload(reader, at, &header)?;
                     visit(Record {
@@ -372,6 +378,8 @@ impl Replayer<'_> {
             next_sequence: RecordSeq(next_sequence),
             next_segment,
             synced: RecordSeq(self.synced),
+            closed: matches!(&self.stop, Some(stop) if matches!(stop.cause, Cause::Closed)
+                && stop.index + 1 == self.reports.len()),
             tail,
             segments: self.reports,
         })

@@ -6,8 +6,12 @@ use std::sync::Arc;
 
 use siltstone_vfs::{Error, Fs, ReadFile, Result};
 
-/// How much is read at a time. Larger records get an allocation of their own for as long as they are looked at.
+/// How much is read at a time, once more than a little has been read. Larger records get an allocation of their own for
+/// as long as they are looked at.
 const BUFFER_BYTES: usize = 1 << 20;
+
+/// How much is read at first: most segments are opened for their header, and then for all there is.
+const FIRST_BYTES: usize = 4 << 10;
 
 /// More than any header.
 const CHUNK_BYTES_MIN: usize = 64;
@@ -20,6 +24,8 @@ pub(crate) struct SegmentReader {
     buffer: Vec<u8>,
     /// Where the buffer's content lies in the file.
     buffer_start: u64,
+    /// How much is read next; grows to [`BUFFER_BYTES`].
+    fetch_bytes: usize,
     /// A record that is larger than the buffer.
     large: Vec<u8>,
 }
@@ -34,6 +40,7 @@ impl SegmentReader {
             file_bytes,
             buffer: Vec::new(),
             buffer_start: 0,
+            fetch_bytes: FIRST_BYTES,
             large: Vec::new(),
         })
     }
@@ -70,8 +77,9 @@ impl SegmentReader {
         }
         let rest = self.file_bytes.saturating_sub(offset);
         let fetch = usize::try_from(rest)
-            .map_or(BUFFER_BYTES, |rest| rest.min(BUFFER_BYTES))
+            .map_or(self.fetch_bytes, |rest| rest.min(self.fetch_bytes))
             .max(count);
+        self.fetch_bytes = (self.fetch_bytes * 8).min(BUFFER_BYTES);
         let mut buffer = std::mem::take(&mut self.buffer);
         self.fill(offset, fetch, &mut buffer)?;
         self.buffer = buffer;
@@ -104,16 +112,16 @@ impl SegmentReader {
     }
 
     fn fill(&self, offset: u64, count: usize, into: &mut Vec<u8>) -> Result<()> {
-        into.clear();
-        into.try_reserve_exact(count).map_err(|source| {
-            Error::new(
-                siltstone_vfs::ErrorKind::Io,
-                format!("No memory to read a log record of {count} bytes"),
-            )
-            .with_path(&self.path)
-            .with_offset(offset)
-            .with_source(source)
-        })?;
+        into.try_reserve_exact(count.saturating_sub(into.len()))
+            .map_err(|source| {
+                Error::new(
+                    siltstone_vfs::ErrorKind::Io,
+                    format!("No memory to read a log record of {count} bytes"),
+                )
+                .with_path(&self.path)
+                .with_offset(offset)
+                .with_source(source)
+            })?;
         into.resize(count, 0);
         let read = self.file.read_at(offset, into)?;
         if read < count {

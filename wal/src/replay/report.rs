@@ -40,6 +40,9 @@ pub struct Replay {
     pub synced: RecordSeq,
     /// How the log ends.
     pub tail: Tail,
+    /// Whether its writer [closed](crate::Log::close) it, in the last of the segments given: there is nothing to be
+    /// dropped, and what is [`synced`](Self::synced) is durable without another sync.
+    pub closed: bool,
     /// Each of the segments given, in order.
     pub segments: Vec<SegmentReplay>,
 }

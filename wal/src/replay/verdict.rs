@@ -41,10 +41,16 @@ impl Replayer<'_> {
         };
         // Whoever proves that the expected record was synced, and nobody else, is worth a checksum.
         let synced_min = Some(self.expected.unwrap_or(0));
+        // The rest of a closed segment was never written. Those behind it are another matter: the log may have gone on.
+        let closed = matches!(&self.stop, Some(stop) if matches!(stop.cause, Cause::Closed));
         for index in first..self.reports.len() {
-            let from = if index == first { from } else { 0 };
             let segment = self.reports[index].id;
             let mut reader = SegmentReader::open(self.fs, segment_path(self.dir, segment))?;
+            let from = match index == first {
+                true if closed => reader.file_bytes(),
+                true => from,
+                false => 0,
+            };
             let mut evidence = self.scan_segment(&mut reader, segment, from, synced_min)?;
             if from == 0
                 && let Ok(header) = self.read_header(&mut reader, segment)?
@@ -131,6 +137,10 @@ fn reason(cause: Option<&Cause>) -> String {
         }
         Some(Cause::Sealed) => {
             "the segment is sealed, and none that follows begins with the next record".to_owned()
+        }
+        Some(Cause::Closed) => {
+            "the log was closed there, and none of the segments that follow begins with the next record"
+                .to_owned()
         }
         Some(Cause::Truncated(why)) => why.clone(),
         Some(Cause::Headless(why)) => format!("the segment cannot be read: its header {why}"),

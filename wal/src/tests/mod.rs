@@ -1,6 +1,7 @@
 //! The log as a whole, on file systems in memory.
 #![allow(clippy::cast_possible_truncation)] // Small numbers, made here.
 
+mod close;
 mod concurrency;
 mod crash;
 mod damage;

@@ -111,17 +111,30 @@ fn options_and_arguments_out_of_range_are_rejected() {
 }
 
 #[test]
+fn the_next_segment_is_asked_for_once_when_one_is_half_full() {
+    let fs = mem_fs();
+    let (mut log, syncer) = create(&fs);
+    for _ in 0..2 {
+        assert!(!log.needs_preparing());
+        log.append(&[&[1; 2100]]).expect("appended");
+        assert!(log.needs_preparing());
+        assert!(!log.needs_preparing(), "somebody has been asked");
+        log.rotate().expect("rotated");
+    }
+    syncer.prepare().expect("prepared");
+    log.append(&[&[1; 2100]]).expect("appended");
+    assert!(!log.needs_preparing(), "it stands ready");
+}
+
+#[test]
 fn a_prepared_segment_is_taken_over_and_released_segments_are_let_go() {
     let fs = mem_fs();
     let (mut log, syncer) = create(&fs);
-    assert!(log.needs_preparing());
     syncer.prepare().expect("prepared");
     syncer.prepare().expect("prepared already");
-    assert!(!log.needs_preparing());
     assert_eq!(segments(&*fs), [SegmentId(1), SegmentId(2)]);
     append_to(&mut log, 1);
     assert_eq!(log.rotate().expect("rotated"), SegmentId(2));
-    assert!(log.needs_preparing());
     append_to(&mut log, 2);
     assert_eq!(log.rotate().expect("rotated"), SegmentId(3));
     append_to(&mut log, 3);
