@@ -79,11 +79,12 @@ impl Core {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// The keyspace with this id.
-    pub(crate) fn tree(&self, id: KeyspaceId) -> Option<Arc<Tree>> {
+    /// Calls `with` with the keyspace of this id. The count of its owners, which all threads share, is left alone.
+    #[inline]
+    pub(crate) fn with_tree<R>(&self, id: KeyspaceId, with: impl FnOnce(Option<&Arc<Tree>>) -> R) -> R {
         let trees = self.trees.load();
-        let at = trees.binary_search_by_key(&id, |tree| tree.id).ok()?;
-        Some(Arc::clone(&trees[at]))
+        let at = trees.binary_search_by_key(&id, |tree| tree.id);
+        with(at.ok().map(|at| &trees[at]))
     }
 
     pub(crate) fn new_table_id(&self) -> TableId {

@@ -303,7 +303,7 @@ impl Db {
         };
         core.schedule();
         let tree = core
-            .tree(DEFAULT_KEYSPACE)
+            .with_tree(DEFAULT_KEYSPACE, |tree| tree.cloned())
             .expect("a state without a default keyspace is refused");
         let handle = Arc::new(Handle {
             core,

@@ -103,12 +103,10 @@ impl Core {
     /// Holds the writer up where flush and compaction ask for it.
     fn admit(&self, batch: &WriteBatch, patience: &mut Patience<'_>) -> Result<()> {
         for id in batch.keyspaces() {
-            let Some(tree) = self.tree(*id) else {
-                return Err(no_such_keyspace(*id));
-            };
             loop {
                 let seen = self.progress.generation();
-                match tree.pressure.demand() {
+                let demand = self.with_tree(*id, |tree| Some(tree?.pressure.demand()));
+                match demand.ok_or_else(|| no_such_keyspace(*id))? {
                     Demand::None => break,
                     Demand::Slow { bytes_per_s, reason } => {
                         patience.pace(batch.size_bytes() as u64, bytes_per_s, reason)?;
@@ -156,11 +154,12 @@ impl Core {
     /// Pins the memtables of the batch's keyspaces, making room where they are full; `None` where that has to wait.
     fn resolve(&self, batch: &WriteBatch, state: &mut CommitState) -> Result<Option<Targets>> {
         let mut pins = batch.keyspaces().iter().map(|id| {
-            let tree = self
-                .tree(*id)
-                .filter(|tree| !tree.is_dropped())
-                .ok_or_else(|| no_such_keyspace(*id))?;
-            Ok(self.make_room(&tree, state).then(|| (*id, tree.pin())))
+            self.with_tree(*id, |tree| {
+                let tree = tree
+                    .filter(|tree| !tree.is_dropped())
+                    .ok_or_else(|| no_such_keyspace(*id))?;
+                Ok(self.make_room(tree, state).then(|| (*id, tree.pin())))
+            })
         });
         let Some(first) = pins.next().expect("an empty batch is not ordered")? else {
             return Ok(None);
