@@ -99,7 +99,7 @@ impl Commit {
     }
 
     /// Waits until everything up to `seqno` is visible. Bounded by the memtable inserts of the writers before it,
-    /// which wait for nothing.
+    /// which wait for nothing but each other's moves within a node.
     pub(crate) fn wait_until_visible(&self, seqno: SeqNo) {
         for _ in 0..SPINS_MAX {
             if self.visible.load(Ordering::Acquire) >= seqno.0 {
