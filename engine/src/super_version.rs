@@ -8,6 +8,7 @@ use siltstone_compaction::{LEVELS, Version};
 use siltstone_sstable::{KeyHeads, SeqNo, TableId, TableValue, Tag, key_hash};
 use siltstone_vfs::Result;
 use siltstone_wal::RecordSeq;
+use smallvec::SmallVec;
 
 use crate::dead_ranges::DeadRanges;
 use crate::memtable::Memtable;
@@ -56,6 +57,9 @@ impl MemtableSlot {
         self.sealed.get().copied()
     }
 }
+
+/// Where one key may be: rarely more than the tables that level 0 gathers and one a level.
+pub(crate) type Candidates<'t> = SmallVec<[&'t TableHandle; 12]>;
 
 /// The tables of a version, open.
 #[derive(Default)]
@@ -112,11 +116,20 @@ impl TableSet {
         &self.largest[level]
     }
 
-    /// The table of a level below 0 that may hold `key`. The key may lie before all that the table holds.
+    /// The tables that may hold `key`, the newest first: those of level 0 that reach over it, then one of each deeper
+    /// level, where the key may lie before all that the table holds.
     #[inline]
-    pub(crate) fn candidate(&self, level: usize, key: &[u8]) -> Option<&Arc<TableHandle>> {
-        let tables = &self.levels[level];
-        tables.get(self.largest[level].lower_bound(key, |at| &tables[at].meta().largest))
+    pub(crate) fn candidates(&self, key: &[u8]) -> Candidates<'_> {
+        let mut found = Candidates::new();
+        let newest = self.levels[0].iter().filter(|handle| handle.meta().contains(key));
+        found.extend(newest.map(|handle| &**handle));
+        for (tables, largest) in self.levels.iter().zip(&self.largest).skip(1) {
+            if !tables.is_empty() {
+                let at = largest.lower_bound(key, |at| &tables[at].meta().largest);
+                found.extend(tables.get(at).map(|handle| &**handle));
+            }
+        }
+        found
     }
 
     pub(crate) fn handles(&self) -> impl Iterator<Item = &Arc<TableHandle>> {
@@ -177,17 +190,14 @@ impl SuperVersion {
 
     fn get_from_tables(&self, key: &[u8], seqno: SeqNo) -> Result<Option<Found<'_>>> {
         let hash = key_hash(key);
-        for handle in self.tables.level(0).iter() {
-            if handle.meta().contains(key)
-                && let Some(entry) = handle.get(key, hash, seqno)?
-            {
-                return Ok(alive(entry.tag, Found::Table(entry.value)));
+        let candidates = self.tables.candidates(key);
+        // One miss to wait for, where asking one after the other would wait for one each.
+        if candidates.len() > 1 {
+            for handle in &candidates {
+                handle.prefetch_filter(hash);
             }
         }
-        for level in 1..LEVELS {
-            let Some(handle) = self.tables.candidate(level, key) else {
-                continue;
-            };
+        for handle in candidates {
             if let Some(entry) = handle.get(key, hash, seqno)? {
                 return Ok(alive(entry.tag, Found::Table(entry.value)));
             }

@@ -66,6 +66,23 @@ impl TableHandle {
         }
     }
 
+    /// Starts to load what the table's filter looks at for `hash`.
+    #[inline]
+    pub(crate) fn prefetch_filter(&self, hash: u64) {
+        if let Ok(table) = &self.table {
+            table.prefetch_filter(hash);
+        }
+    }
+
+    /// Asks the filter, and starts to load the entry that a [`get`](Self::get) of `hash` will look at if the filter knows
+    /// where it is. `false` where there is none; a table that could not be opened may hold every key.
+    #[inline]
+    pub(crate) fn prefetch_entry(&self, hash: u64) -> bool {
+        self.table
+            .as_ref()
+            .map_or(true, |table| table.prefetch_entry(hash))
+    }
+
     /// The error that opening the table met.
     pub(crate) fn damage(&self) -> Option<&Error> {
         self.table.as_ref().err()

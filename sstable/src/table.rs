@@ -168,14 +168,16 @@ impl Table {
         self.filter.prefetch(&self.mapping, hash);
     }
 
-    /// The second step, when the first has come: starts to load the entry that a read of `hash` will look at, if the
-    /// table has a hash index.
+    /// The second step, when the first has come: asks the filter, and if that is a hash index, starts to load the entry
+    /// that a read of `hash` will look at. `false` is certain: the table holds no key with this hash.
     #[inline]
-    pub fn prefetch_entry(&self, hash: u64) {
-        if let Filter::HashIndex(hashed) = &self.filter
-            && let Some(place) = hashed.next(&mut hashed.probe(hash), &self.mapping)
-        {
-            self.prefetch_place(place, &hashed.typical);
+    pub fn prefetch_entry(&self, hash: u64) -> bool {
+        match &self.filter {
+            Filter::HashIndex(hashed) => hashed
+                .next(&mut hashed.probe(hash), &self.mapping)
+                .inspect(|place| self.prefetch_place(*place, &hashed.typical))
+                .is_some(),
+            filter => filter.may_contain(&self.mapping, hash),
         }
     }
 
