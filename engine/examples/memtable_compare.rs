@@ -354,7 +354,7 @@ fn main() {
     let reads: Vec<Key> = reads.into_iter().take(200_000).map(|(_, key)| key).collect();
 
     let maps: [&dyn Fn() -> Box<dyn Map>; 3] = [
-        &|| Box::new(Arc::new(Memtable::new(2 << 20))),
+        &|| Box::new(Arc::new(Memtable::new(2 << 20, Arc::default()))),
         &|| Box::new(SkipMap::<Owned, Vec<u8>>::new()),
         &|| Box::new(RwLock::new(BTreeMap::<Owned, Vec<u8>>::new())),
     ];

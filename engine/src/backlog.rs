@@ -101,7 +101,7 @@ mod tests {
             b"",
         ];
         let mut backlog = Backlog::default();
-        let memtable = Arc::new(Memtable::new(1 << 16));
+        let memtable = Arc::new(Memtable::new(1 << 16, Arc::default()));
         for round in 0..2_u64 {
             for (nth, key) in keys.iter().rev().enumerate() {
                 let seqno = SeqNo(1 + round * 100 + nth as u64);

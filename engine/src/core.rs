@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::files;
 use crate::jobs::Scheduler;
 use crate::manifest::Manifest;
+use crate::memtable::BlockPool;
 use crate::metrics::Counters;
 use crate::options::{BackgroundMode, Options};
 use crate::reaper::{Garbage, Reaper};
@@ -48,6 +49,8 @@ pub(crate) struct Core {
     pub(crate) next_table: AtomicU64,
     pub(crate) mapped_tables: AtomicUsize,
     pub(crate) cache: Arc<BlockCache>,
+    /// Memory of memtables that are gone, for the next ones.
+    pub(crate) pool: Arc<BlockPool>,
     pub(crate) snapshots: SnapshotList,
     pub(crate) scheduler: Scheduler,
     pub(crate) progress: Progress,

@@ -19,6 +19,7 @@ use crate::files;
 use crate::jobs::{Inboxes, Scheduler, Threads};
 use crate::keyspace::{DEFAULT_NAME, Keyspace};
 use crate::manifest::{Edit, KeyspaceEdit, Manifest, State};
+use crate::memtable::BlockPool;
 use crate::metrics::{Counters, Metrics};
 use crate::options::{BackgroundMode, Environment, KeyspaceOptions, Options, WriteOptions};
 use crate::reaper::{Garbage, Reaper};
@@ -140,6 +141,7 @@ impl Db {
             options: &options,
         };
         let mapped_tables = AtomicUsize::new(0);
+        let pool = Arc::new(BlockPool::new(options.default_keyspace.memtable_size_bytes));
         let trees: Vec<Arc<Tree>> = state
             .keyspaces
             .iter()
@@ -158,7 +160,7 @@ impl Db {
                     handles.collect::<Vec<_>>(),
                 );
                 let (name, options) = (keyspace.name.clone(), keyspace.options.clone());
-                Tree::new(*id, name, options, tables, garbage.clone())
+                Tree::new(*id, name, options, tables, Arc::clone(&pool), garbage.clone())
             })
             .collect();
         found.report.tables = trees.iter().map(|tree| tree.pin().tables.handles().count()).sum();
@@ -230,6 +232,7 @@ impl Db {
             next_table,
             mapped_tables,
             cache,
+            pool,
             snapshots: SnapshotList::default(),
             scheduler,
             progress: Progress::default(),
@@ -403,6 +406,7 @@ impl Db {
             name.to_owned(),
             options,
             TableSet::default(),
+            Arc::clone(&core.pool),
             core.garbage.clone(),
         );
         let mut trees = Vec::clone(&core.trees.load());

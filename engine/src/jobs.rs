@@ -42,7 +42,9 @@ impl Job {
 /// Which jobs a worker takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// Log and flush: what writers wait for first.
+    /// The next log segment: a writer that finds none makes one itself, in milliseconds.
+    Log,
+    /// What writers wait for next.
     Flush,
     Compact,
 }
@@ -52,6 +54,7 @@ pub(crate) struct Scheduler {
     /// Set under the commit lock, so apart from what another lock guards.
     wants_log: AtomicBool,
     running: Mutex<Running>,
+    log: Sender<()>,
     flush: Sender<()>,
     compact: Sender<()>,
 }
@@ -80,6 +83,7 @@ impl Running {
 
 /// The receiving ends, for the workers.
 pub(crate) struct Inboxes {
+    pub(crate) log: Receiver<()>,
     pub(crate) flush: Receiver<()>,
     pub(crate) compact: Receiver<()>,
 }
@@ -87,17 +91,20 @@ pub(crate) struct Inboxes {
 impl Scheduler {
     pub(crate) fn new() -> (Scheduler, Inboxes) {
         // One token says "there is work"; a worker that finds some leaves a token for the next.
+        let (log, log_inbox) = crossbeam_channel::bounded(1);
         let (flush, flush_inbox) = crossbeam_channel::bounded(1);
         let (compact, compact_inbox) = crossbeam_channel::bounded(1);
         let scheduler = Scheduler {
             wants_log: AtomicBool::new(false),
             running: Mutex::new(Running::default()),
+            log,
             flush,
             compact,
         };
         (
             scheduler,
             Inboxes {
+                log: log_inbox,
                 flush: flush_inbox,
                 compact: compact_inbox,
             },
@@ -116,7 +123,7 @@ impl Scheduler {
     }
 
     fn wake(&self) {
-        for channel in [&self.flush, &self.compact] {
+        for channel in [&self.log, &self.flush, &self.compact] {
             match channel.try_send(()) {
                 Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
             }
@@ -139,6 +146,7 @@ impl Core {
             return None;
         }
         match class {
+            Class::Log => self.take_log(&mut running),
             Class::Flush => self.take_flush(&mut running),
             Class::Compact => self
                 .take_compaction(&mut running)
@@ -146,11 +154,15 @@ impl Core {
         }
     }
 
-    fn take_flush(&self, running: &mut Running) -> Option<Job> {
-        if !running.preparing_log && self.scheduler.wants_log.swap(false, Ordering::AcqRel) {
-            running.preparing_log = true;
-            return Some(Job::PrepareLog);
+    fn take_log(&self, running: &mut Running) -> Option<Job> {
+        if running.preparing_log || !self.scheduler.wants_log.swap(false, Ordering::AcqRel) {
+            return None;
         }
+        running.preparing_log = true;
+        Some(Job::PrepareLog)
+    }
+
+    fn take_flush(&self, running: &mut Running) -> Option<Job> {
         let trees = self.trees.load();
         let waiting = |tree: &&Arc<Tree>| {
             !tree.is_dropped() && !running.flushing.contains(&tree.id) && !tree.pin().immutables.is_empty()
@@ -233,7 +245,8 @@ impl Core {
             return Ok(true);
         }
         let Some(job) = self
-            .take_job(Class::Flush)
+            .take_job(Class::Log)
+            .or_else(|| self.take_job(Class::Flush))
             .or_else(|| self.take_job(Class::Compact))
         else {
             return Ok(false);
@@ -426,7 +439,7 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// Starts one flush worker, the compaction workers and the reaper.
+    /// Starts the log's worker, one flush worker, the compaction workers and the reaper.
     ///
     /// # Errors
     /// Where a thread cannot be had; those already started are joined.
@@ -436,19 +449,19 @@ impl Threads {
             stop: Some(stop),
             handles: Vec::new(),
         };
-        let workers = core.options.background_threads;
-        for number in 0..workers {
-            let (class, inbox) = if number == 0 {
-                (Class::Flush, inboxes.flush.clone())
-            } else {
-                (Class::Compact, inboxes.compact.clone())
-            };
-            let (core, stopped) = (Arc::clone(core), stopped.clone());
-            let name = if number == 0 {
-                "siltstone-flush".to_owned()
-            } else {
-                format!("siltstone-comp{number}")
-            };
+        let first = [
+            (Class::Log, &inboxes.log, "siltstone-log".to_owned()),
+            (Class::Flush, &inboxes.flush, "siltstone-flush".to_owned()),
+        ];
+        let compactors = (1..core.options.background_threads).map(|number| {
+            (
+                Class::Compact,
+                &inboxes.compact,
+                format!("siltstone-comp{number}"),
+            )
+        });
+        for (class, inbox, name) in first.into_iter().chain(compactors) {
+            let (core, inbox, stopped) = (Arc::clone(core), inbox.clone(), stopped.clone());
             threads.spawn(name, move || work(&core, class, &inbox, &stopped))?;
         }
         let (core, garbage) = (Arc::clone(core), garbage.clone());

@@ -309,7 +309,8 @@ impl Options {
         self
     }
 
-    /// Threads for flushes (one) and compactions (the others); one more removes obsolete files. Default 2,
+    /// Threads for flushes (one) and compactions (the others); one more removes obsolete files, and one makes log
+    /// segments ready. Default 2,
     /// 2 to 64.
     #[must_use]
     pub fn background_threads(mut self, threads: usize) -> Self {

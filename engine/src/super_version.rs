@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use siltstone_compaction::{LEVELS, Version};
 use siltstone_sstable::{KeyHeads, SeqNo, TableId, TableValue, Tag, key_hash};
-use siltstone_vfs::Result;
+use siltstone_vfs::{HUGE_PAGE_BYTES, Result};
 use siltstone_wal::RecordSeq;
 use smallvec::SmallVec;
 
 use crate::dead_ranges::DeadRanges;
-use crate::memtable::Memtable;
+use crate::memtable::{BlockPool, Memtable};
 use crate::table_handle::TableHandle;
 
 /// A memtable with its place in the commit order.
@@ -24,9 +24,9 @@ pub(crate) struct MemtableSlot {
 }
 
 impl MemtableSlot {
-    pub(crate) fn new() -> Arc<MemtableSlot> {
+    pub(crate) fn new(pool: &Arc<BlockPool>) -> Arc<MemtableSlot> {
         Arc::new(MemtableSlot {
-            table: Arc::new(Memtable::new(2 << 20)),
+            table: Arc::new(Memtable::new(HUGE_PAGE_BYTES, Arc::clone(pool))),
             first: AtomicU64::new(u64::MAX),
             sealed: std::sync::OnceLock::new(),
         })

@@ -11,6 +11,7 @@ use siltstone_sstable::SeqNo;
 use siltstone_wal::RecordSeq;
 
 use crate::batch::KeyspaceId;
+use crate::memtable::BlockPool;
 use crate::options::KeyspaceOptions;
 use crate::reaper::Garbage;
 use crate::stall::Pressure;
@@ -30,6 +31,8 @@ pub(crate) struct Tree {
     pub(crate) cursors: Mutex<Cursors>,
     pub(crate) pressure: Pressure,
     dropped: AtomicBool,
+    /// The database's.
+    pool: Arc<BlockPool>,
     garbage: Sender<Garbage>,
 }
 
@@ -39,10 +42,11 @@ impl Tree {
         name: String,
         options: KeyspaceOptions,
         tables: TableSet,
+        pool: Arc<BlockPool>,
         garbage: Sender<Garbage>,
     ) -> Arc<Tree> {
         let view = SuperVersion {
-            memtable: MemtableSlot::new(),
+            memtable: MemtableSlot::new(&pool),
             immutables: Vec::new(),
             tables: Arc::new(tables),
             dead: Arc::default(),
@@ -56,6 +60,7 @@ impl Tree {
             install: Mutex::new(()),
             cursors: Mutex::new(Cursors::default()),
             dropped: AtomicBool::new(false),
+            pool,
             garbage,
         };
         tree.pressure.update(&tree.view(), &tree.options.load());
@@ -91,7 +96,7 @@ impl Tree {
             immutables.push(Arc::clone(&view.memtable));
             immutables.extend(view.immutables.iter().cloned());
             SuperVersion {
-                memtable: MemtableSlot::new(),
+                memtable: MemtableSlot::new(&self.pool),
                 immutables,
                 tables: Arc::clone(&view.tables),
                 dead: Arc::clone(&view.dead),
@@ -123,7 +128,7 @@ impl Tree {
         self.change(|view| {
             view.tables.handles().for_each(|handle| handle.retire());
             SuperVersion {
-                memtable: MemtableSlot::new(),
+                memtable: MemtableSlot::new(&self.pool),
                 immutables: Vec::new(),
                 tables: Arc::default(),
                 dead: Arc::clone(&view.dead),

@@ -158,7 +158,7 @@ impl Core {
                 let tree = tree
                     .filter(|tree| !tree.is_dropped())
                     .ok_or_else(|| no_such_keyspace(*id))?;
-                Ok(self.make_room(tree, state).then(|| (*id, tree.pin())))
+                Ok(self.make_room(tree, state).map(|view| (*id, view)))
             })
         });
         let Some(first) = pins.next().expect("an empty batch is not ordered")? else {
@@ -168,19 +168,19 @@ impl Core {
         Ok(others.map(|others| Targets { first, others }))
     }
 
-    /// Sees to it that the active memtable takes another batch; false where too many wait for their flush.
-    fn make_room(&self, tree: &Arc<Tree>, state: &mut CommitState) -> bool {
+    /// A view whose active memtable takes another batch; `None` where too many wait for their flush.
+    fn make_room(&self, tree: &Arc<Tree>, state: &mut CommitState) -> Option<ViewGuard> {
         let options = tree.options.load();
         let view = tree.pin();
         if view.memtable.table.bytes_used() < options.memtable_size_bytes || view.memtable.table.is_empty() {
-            return true;
+            return Some(view);
         }
         if view.immutables.len() + 1 >= options.memtables_max {
-            return false;
+            return None;
         }
         tree.rotate(state.last(), state.last_record);
         self.schedule();
-        true
+        Some(tree.pin())
     }
 
     fn append(&self, batch: &mut WriteBatch, first: SeqNo, state: &mut CommitState) -> Result<RecordSeq> {

@@ -15,6 +15,10 @@ use rustix::io::Errno;
 use crate::mapping::is_table_path;
 use crate::{Error, ErrorKind, LogIo, LogSync, LogWriter, Result};
 
+/// Pages that are populated by one system call: it holds up whoever maps or unmaps something meanwhile.
+#[cfg(target_os = "linux")]
+const POPULATE_BYTES: usize = 256 << 10;
+
 /// How many zeros are written at a time where space cannot be reserved.
 const ZERO_FILL_BYTES: usize = 1 << 20;
 
@@ -164,6 +168,20 @@ impl LogWriter for MappedLog {
     fn capacity_bytes(&self) -> u64 {
         // usize has at most 64 bits on every platform that Rust supports.
         self.map.len() as u64
+    }
+
+    fn populate(&mut self) {
+        #[cfg(target_os = "linux")]
+        for start in (0..self.map.len()).step_by(POPULATE_BYTES) {
+            let len = POPULATE_BYTES.min(self.map.len() - start);
+            if self
+                .map
+                .advise_range(memmap2::Advice::PopulateWrite, start, len)
+                .is_err()
+            {
+                return;
+            }
+        }
     }
 }
 

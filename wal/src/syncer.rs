@@ -36,6 +36,8 @@ struct LiveSegment {
     id: SegmentId,
     capacity_bytes: u64,
     sync: Arc<dyn LogSync>,
+    /// The synced watermark when it was begun.
+    synced_at_begin: u64,
     /// Nothing is appended to it any more.
     sealed: bool,
     /// Sealed, and a sync that began after that has succeeded.
@@ -117,7 +119,7 @@ impl LogSyncer {
     }
 
     /// Creates the next segment ahead of time, so that the rotation to it costs two small copies: reserves its space,
-    /// syncs it and its directory. Does nothing where a spare stands ready. Takes milliseconds; for a background
+    /// syncs it and its directory, and has its pages ready unless the log is being synced. Does nothing where a spare stands ready. Takes milliseconds; for a background
     /// thread. A rotation that needs the segment meanwhile waits for it.
     ///
     /// # Errors
@@ -127,7 +129,13 @@ impl LogSyncer {
         self.first_error.check()?;
         let mut creation = self.creation.lock();
         if creation.spare.is_none() {
-            creation.spare = Some(self.create_segment(&mut creation, self.options.segment_size_bytes)?);
+            let mut spare = self.create_segment(&mut creation, self.options.segment_size_bytes)?;
+            // Where nobody syncs, first touches are most of what an append costs. Where somebody does, the next sync
+            // would have to write all of the segment.
+            if !self.synced_since_begin() {
+                spare.writer.populate();
+            }
+            creation.spare = Some(spare);
             self.spare_ready.store(true, Ordering::Release);
         }
         Ok(())
@@ -175,6 +183,13 @@ impl LogSyncer {
     /// Publishes that the bytes of every record up to `sequence` have been written.
     pub(crate) fn set_appended(&self, sequence: RecordSeq) {
         self.appended.store(sequence.0, Ordering::Release);
+    }
+
+    /// Whether there has been a sync since the segment that is appended to was begun.
+    fn synced_since_begin(&self) -> bool {
+        let live = self.live.lock();
+        live.back()
+            .is_some_and(|segment| segment.synced_at_begin != self.group.synced())
     }
 
     pub(crate) fn has_spare(&self) -> bool {
@@ -230,6 +245,7 @@ impl LogSyncer {
             id,
             capacity_bytes,
             sync,
+            synced_at_begin: self.group.synced(),
             sealed: false,
             durable: false,
             _writer: None,

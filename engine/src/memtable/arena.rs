@@ -7,10 +7,13 @@
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use siltstone_vfs::{AnonymousMemory, HUGE_PAGE_BYTES};
+
+use super::pool::BlockPool;
 
 /// The size of the first block.
 const FIRST_BLOCK_BYTES: usize = 16 << 10;
@@ -49,14 +52,16 @@ pub(super) struct Arena<const ALIGN_BYTES: usize> {
     block_bytes_max: usize,
     /// Every block, to free it. Locked to add one.
     blocks: Mutex<Vec<Owned>>,
+    /// Where blocks of whole huge pages come from and go to.
+    pool: Arc<BlockPool>,
 }
 
 /// A block's memory and the way it is freed.
 enum Owned {
     /// From the global allocator.
     Heap(NonNull<Block>, Layout),
-    /// Whole huge pages, mapped for this block alone and given back with it: a global allocator keeps freed blocks of
-    /// this size, and a database fills and frees one memtable after the other.
+    /// Whole huge pages, mapped for this block alone: a global allocator keeps freed blocks of this size, and nobody
+    /// could say how many.
     Mapped(AnonymousMemory),
 }
 
@@ -73,13 +78,15 @@ impl<const ALIGN_BYTES: usize> Arena<ALIGN_BYTES> {
         assert!(HEADER_BYTES.is_multiple_of(ALIGN_BYTES) && align_of::<Block>().is_multiple_of(ALIGN_BYTES));
 
     /// An arena without any memory yet, whose blocks grow up to `block_bytes_max` (at least 4 KiB, at most 1 GiB).
-    pub(super) fn new(block_bytes_max: usize) -> Self {
+    /// Those of a huge page come from `pool` and go back to it.
+    pub(super) fn new(block_bytes_max: usize, pool: Arc<BlockPool>) -> Self {
         const { Self::ALIGN_IS_KEPT };
         Self {
             current: AtomicPtr::new(ptr::null_mut()),
             own_block_bytes: AtomicU64::new(0),
             block_bytes_max: block_bytes_max.clamp(4 << 10, 1 << 30).next_multiple_of(4 << 10),
             blocks: Mutex::new(Vec::new()),
+            pool,
         }
     }
 
@@ -155,7 +162,7 @@ impl<const ALIGN_BYTES: usize> Arena<ALIGN_BYTES> {
             .max(FIRST_BLOCK_BYTES)
             .max((size * OWN_BLOCK_FRACTION + HEADER_BYTES).next_power_of_two())
             .min(self.block_bytes_max);
-        let block = Self::new_block(&mut blocks, block_size, bytes_before);
+        let block = self.new_block(&mut blocks, block_size, bytes_before);
         self.current.store(block.as_ptr(), Ordering::Release);
     }
 
@@ -163,7 +170,7 @@ impl<const ALIGN_BYTES: usize> Arena<ALIGN_BYTES> {
     #[cold]
     fn allocate_own_block(&self, size: usize) -> NonNull<u8> {
         let block_size = size + HEADER_BYTES;
-        let block = Self::new_block(&mut self.blocks.lock(), block_size, 0);
+        let block = self.new_block(&mut self.blocks.lock(), block_size, 0);
         self.own_block_bytes
             .fetch_add(block_size as u64, Ordering::Relaxed);
         // SAFETY: the block has `size` bytes behind its header, and as it never becomes `current`, nobody else gets
@@ -172,12 +179,12 @@ impl<const ALIGN_BYTES: usize> Arena<ALIGN_BYTES> {
     }
 
     /// Allocates and registers a block of `size` bytes, header included.
-    fn new_block(blocks: &mut Vec<Owned>, size: usize, bytes_before: u64) -> NonNull<Block> {
+    fn new_block(&self, blocks: &mut Vec<Owned>, size: usize, bytes_before: u64) -> NonNull<Block> {
         // Before the memory exists, so that a panic here (a Vec too long) leaks nothing.
         blocks.reserve(1);
         // miri has no mappings.
         let mapped = (size.is_multiple_of(HUGE_PAGE_BYTES) && !cfg!(miri))
-            .then(|| AnonymousMemory::new(size).ok())
+            .then(|| self.pool.take(size).ok())
             .flatten();
         let (block, owned) = match mapped {
             Some(memory) => (memory.start().cast::<Block>(), Owned::Mapped(memory)),
@@ -215,7 +222,7 @@ impl<const ALIGN_BYTES: usize> Drop for Arena<ALIGN_BYTES> {
                 // SAFETY: allocated by `new_block` with this layout and freed only here; `&mut self` shows that nobody
                 // uses the arena, and what it handed out is valid only as long as it.
                 Owned::Heap(block, layout) => unsafe { dealloc(block.cast::<u8>().as_ptr(), layout) },
-                Owned::Mapped(memory) => drop(memory),
+                Owned::Mapped(memory) => self.pool.give_back(memory),
             }
         }
     }
@@ -246,20 +253,20 @@ mod tests {
     #[test]
     fn drop_frees_every_block() {
         let before = LIVE_BYTES.get();
-        let arena = Arena::<8>::new(64 << 10);
+        let arena = Arena::<8>::new(64 << 10, Arc::default());
         for i in 0..500 {
             arena.allocate(i * 97 % 20_000);
         }
         assert!(LIVE_BYTES.get() - before > 1_000_000);
         drop(arena);
         assert_eq!(LIVE_BYTES.get(), before);
-        drop(Arena::<8>::new(64 << 10));
+        drop(Arena::<8>::new(64 << 10, Arc::default()));
         assert_eq!(LIVE_BYTES.get(), before);
     }
 
     #[test]
     fn blocks_grow_from_nothing_to_their_largest_size() {
-        let arena = Arena::<8>::new(64 << 10);
+        let arena = Arena::<8>::new(64 << 10, Arc::default());
         assert_eq!(arena.bytes_used(), 0);
         arena.allocate(100);
         assert_eq!(arena.bytes_used(), HEADER_BYTES as u64 + 104);
@@ -276,7 +283,7 @@ mod tests {
 
     #[test]
     fn large_allocations_leave_the_current_block_alone() {
-        let arena = Arena::<8>::new(64 << 10);
+        let arena = Arena::<8>::new(64 << 10, Arc::default());
         arena.allocate(8);
         let before = arena.bytes_used();
         arena.allocate(100_000);
@@ -287,7 +294,7 @@ mod tests {
 
     #[test]
     fn allocations_are_aligned_and_do_not_overlap() {
-        let arena = Arena::<64>::new(2 << 20);
+        let arena = Arena::<64>::new(2 << 20, Arc::default());
         let mut ranges = Vec::new();
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..3_u8)
@@ -320,7 +327,7 @@ mod tests {
 
     #[test]
     fn blocks_of_huge_pages_are_aligned_to_them() {
-        let arena = Arena::<8>::new(2 << 20);
+        let arena = Arena::<8>::new(2 << 20, Arc::default());
         for _ in 0..if cfg!(miri) { 12 } else { 80 } {
             arena.allocate(400 << 10);
         }

@@ -13,6 +13,7 @@ mod entry;
 mod iter;
 mod locked;
 mod node;
+mod pool;
 mod shards;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use siltstone_sstable::{InternalKey, SeqNo, Tag};
 
 use entry::{Border, EntryRef};
 pub(crate) use iter::MemtableIter;
+pub(crate) use pool::BlockPool;
 use shards::Shards;
 use tree::Tree;
 
@@ -41,17 +43,17 @@ pub(crate) struct Memtable<const N: usize = NODE_ENTRIES> {
 
 impl Memtable {
     /// An empty memtable, which takes no memory from the heap before its first entry. `arena_block_bytes` is the
-    /// size that its blocks grow to; 2 MiB and multiples of it suit huge pages.
-    pub(crate) fn new(arena_block_bytes: usize) -> Self {
-        Self::with_node_size(arena_block_bytes)
+    /// size that its blocks grow to; those of 2 MiB, a huge page, come from `pool`.
+    pub(crate) fn new(arena_block_bytes: usize, pool: Arc<BlockPool>) -> Self {
+        Self::with_node_size(arena_block_bytes, pool)
     }
 }
 
 impl<const N: usize> Memtable<N> {
-    fn with_node_size(arena_block_bytes: usize) -> Self {
+    fn with_node_size(arena_block_bytes: usize, pool: Arc<BlockPool>) -> Self {
         Self {
-            tree: Tree::new(arena_block_bytes),
-            entries: Shards::new(arena_block_bytes),
+            tree: Tree::new(arena_block_bytes, Arc::clone(&pool)),
+            entries: Shards::new(arena_block_bytes, pool),
         }
     }
 

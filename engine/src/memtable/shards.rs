@@ -7,11 +7,13 @@
 
 use std::cell::Cell;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::arena::Arena;
+use super::pool::BlockPool;
 
 /// The alignment of entries.
 pub(super) const ENTRY_ALIGN_BYTES: usize = 8;
@@ -74,10 +76,10 @@ impl Default for Chunk {
 unsafe impl Send for Chunk {}
 
 impl Shards {
-    /// Without any memory yet. `block_bytes_max` as for [`Arena::new`].
-    pub(super) fn new(block_bytes_max: usize) -> Self {
+    /// Without any memory yet. Arguments as for [`Arena::new`].
+    pub(super) fn new(block_bytes_max: usize, pool: Arc<BlockPool>) -> Self {
         Self {
-            arena: Arena::new(block_bytes_max),
+            arena: Arena::new(block_bytes_max, pool),
             chunk_bytes_max: (block_bytes_max / CHUNKS_PER_BLOCK).max(CHUNK_BYTES_MIN),
             shards: Default::default(),
         }

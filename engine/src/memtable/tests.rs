@@ -64,7 +64,7 @@ fn random_entry(rng: &mut SmallRng, seqno: u64) -> (Vec<u8>, Tag, Vec<u8>) {
 }
 
 fn new<const N: usize>() -> Arc<Memtable<N>> {
-    Arc::new(Memtable::with_node_size(BLOCK_BYTES))
+    Arc::new(Memtable::with_node_size(BLOCK_BYTES, Arc::default()))
 }
 
 fn filled<const N: usize>(rng: &mut SmallRng, count: usize) -> (Arc<Memtable<N>>, Model) {
@@ -96,7 +96,7 @@ fn owned(entry: Option<(&ModelKey, &Vec<u8>)>) -> Option<(ModelKey, Vec<u8>)> {
 
 #[test]
 fn an_empty_memtable_has_nothing_and_costs_nothing() {
-    let memtable = Arc::new(Memtable::new(2 << 20));
+    let memtable = Arc::new(Memtable::new(2 << 20, Arc::default()));
     assert!(memtable.is_empty());
     assert_eq!(
         (memtable.entries(), memtable.tombstones(), memtable.bytes_used()),
@@ -259,7 +259,7 @@ fn check_heads_that_are_equal_leave_the_order_to_the_rest<const N: usize>() {
 fn the_largest_keys_and_large_values_are_stored_whole() {
     use siltstone_sstable::KEY_BYTES_MAX;
     let value_len = if cfg!(miri) { 1 << 20 } else { 64 << 20 };
-    let memtable = Memtable::new(BLOCK_BYTES);
+    let memtable = Memtable::new(BLOCK_BYTES, Arc::default());
     let (key, value) = (vec![b'k'; KEY_BYTES_MAX], vec![0x5a; value_len]);
     memtable.insert(InternalKey::new(b"a", put(1)), b"small");
     memtable.insert(InternalKey::new(&key, put(2)), &value);
@@ -298,7 +298,7 @@ fn an_insert_that_panics_leaves_the_tree_as_it_was() {
 
 #[test]
 fn iterators_and_found_values_outlive_later_inserts() {
-    let memtable = Arc::new(Memtable::<SMALL>::with_node_size(4 << 10));
+    let memtable = Arc::new(Memtable::<SMALL>::with_node_size(4 << 10, Arc::default()));
     memtable.insert(InternalKey::new(b"m", put(1)), b"value");
     let (_, value) = memtable.get(b"m", SeqNo::MAX).unwrap();
     let mut iter = memtable.iter();

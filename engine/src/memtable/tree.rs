@@ -7,6 +7,7 @@
 //! locks. Until that is done the new node is found by way of its left neighbour.
 
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 use super::arena::Arena;
 use super::entry::{Border, Entry, EntryRef};
 use super::node::{NODE_ALIGN_BYTES, Node, NodeRef, Place, Step};
+use super::pool::BlockPool;
 
 /// The tree, with `N` entries in a full node. Dropping it frees all nodes; the entries are not its own.
 pub(super) struct Tree<const N: usize> {
@@ -26,12 +28,12 @@ pub(super) struct Tree<const N: usize> {
 }
 
 impl<const N: usize> Tree<N> {
-    /// An empty tree without any memory yet. `block_bytes_max` as for [`Arena::new`].
-    pub(super) fn new(block_bytes_max: usize) -> Self {
+    /// An empty tree without any memory yet. Arguments as for [`Arena::new`].
+    pub(super) fn new(block_bytes_max: usize, pool: Arc<BlockPool>) -> Self {
         Self {
             root: AtomicPtr::new(ptr::null_mut()),
             growth: Mutex::new(()),
-            nodes: Arena::new(block_bytes_max),
+            nodes: Arena::new(block_bytes_max, pool),
         }
     }
 

@@ -89,6 +89,10 @@ impl LogWriter for FaultLogWriter {
     fn capacity_bytes(&self) -> u64 {
         self.0.inner.capacity_bytes()
     }
+
+    fn populate(&mut self) {
+        self.0.inner.populate();
+    }
 }
 
 pub(super) struct FaultLogSync(Wrapped<Arc<dyn LogSync>>);
