@@ -111,6 +111,7 @@ impl Core {
             &self.mapped_tables,
             max,
         )?;
+        table.verify_filter()?;
         populate(&table);
         Ok(table)
     }
@@ -188,7 +189,7 @@ pub(crate) fn open_table(
     };
     let open = || {
         let mapping = fs.open_table(path, lock, mode)?;
-        let table = Table::open(mapping, id, Arc::clone(cache)).map(Arc::new)?;
+        let table = Table::open_without_filter(mapping, id, Arc::clone(cache)).map(Arc::new)?;
         // After the index and the filter have been read, which lie side by side. As good as `populate`'s if it fails.
         let _ = table.mapping().advise(Advice::Random);
         Ok(table)

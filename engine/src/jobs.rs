@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use parking_lot::Mutex;
 use siltstone_compaction::{InFlight, Plan, pick, scores};
-use siltstone_vfs::{Error, ErrorKind, Result};
+use siltstone_vfs::{Error, ErrorKind, Result, lower_thread_priority};
 
 use crate::batch::KeyspaceId;
 use crate::core::Core;
@@ -26,7 +26,7 @@ pub(crate) enum Job {
     Flush(Arc<Tree>),
     /// Carry out a plan.
     Compact(Arc<Tree>, Box<Plan>),
-    /// Fill the page tables of a table that was there when the database was opened.
+    /// Verify the filter, and fill the page tables, of a table that was there when the database was opened.
     Populate(Arc<TableHandle>),
 }
 
@@ -42,7 +42,8 @@ impl Job {
 /// Which jobs a worker takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// The next log segment: a writer that finds none makes one itself, in milliseconds.
+    /// The next log segment: a writer that finds none makes one itself, in milliseconds. And tables found at open, which
+    /// take no longer.
     Log,
     /// What writers wait for next.
     Flush,
@@ -146,7 +147,9 @@ impl Core {
             return None;
         }
         match class {
-            Class::Log => self.take_log(&mut running),
+            Class::Log => self
+                .take_log(&mut running)
+                .or_else(|| take_unpopulated(&mut running)),
             Class::Flush => self.take_flush(&mut running),
             Class::Compact => self
                 .take_compaction(&mut running)
@@ -215,10 +218,14 @@ impl Core {
             Job::Flush(tree) => self.flush_tree(tree).map_err(Trouble::Output),
             Job::Compact(tree, plan) => self.compact_tree(tree, plan),
             Job::Populate(handle) => {
-                if let Ok(table) = handle.table() {
-                    crate::core::populate(table);
+                match handle.table() {
+                    Ok(table) => {
+                        crate::core::populate(table);
+                        // Reads go on without a damaged one.
+                        table.verify_filter().map_err(Trouble::Input)
+                    }
+                    Err(_) => Ok(()),
                 }
-                Ok(())
             }
         };
         let interrupted = self.closing() || job.tree().is_some_and(|tree| tree.is_dropped());
@@ -501,6 +508,9 @@ impl Threads {
 }
 
 fn work(core: &Core, class: Class, inbox: &Receiver<()>, stopped: &Receiver<()>) {
+    if class == Class::Compact {
+        lower_thread_priority(core.options.compaction_nice);
+    }
     loop {
         crossbeam_channel::select! {
             recv(inbox) -> token => if token.is_err() { return },

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use siltstone_vfs::{Fs, MapMode, MemFs, Result};
+use siltstone_vfs::{Fs, MapMode, Mapping, MemFs, Result};
 
 use crate::{
     BlockCache, Compression, FilterKind, InternalIterator, InternalKey, SeqNo, Table, TableBuilder, TableId,
@@ -171,12 +171,19 @@ pub(crate) fn open(bytes: &[u8], mode: MapMode) -> Result<Arc<Table>> {
 }
 
 pub(crate) fn open_with_cache(bytes: &[u8], mode: MapMode, cache: Arc<BlockCache>) -> Result<Arc<Table>> {
+    Table::open(map(bytes, mode)?, TableId(1), cache).map(Arc::new)
+}
+
+pub(crate) fn open_without_filter(bytes: &[u8], mode: MapMode) -> Result<Table> {
+    Table::open_without_filter(map(bytes, mode)?, TableId(1), BlockCache::new(1 << 20))
+}
+
+fn map(bytes: &[u8], mode: MapMode) -> Result<Mapping> {
     let fs = empty_fs();
     let path = Path::new(FILE);
     fs.create(path).unwrap().append(bytes).unwrap();
     let lock = fs.lock_dir(Path::new(DIR)).unwrap();
-    let mapping = fs.open_table(path, &lock, mode)?;
-    Table::open(mapping, TableId(1), cache).map(Arc::new)
+    fs.open_table(path, &lock, mode)
 }
 
 /// The answer that a read must give.

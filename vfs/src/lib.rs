@@ -68,6 +68,7 @@ mod memory;
 mod os_fs;
 mod os_log;
 mod prefetch;
+mod priority;
 mod retire;
 
 #[cfg(test)]
@@ -83,4 +84,5 @@ pub use mem_fs::MemFs;
 pub use memory::{AnonymousMemory, HUGE_PAGE_BYTES};
 pub use os_fs::{LOCK_FILE_NAME, OsFs};
 pub use prefetch::{CACHE_LINE_BYTES, prefetch, prefetch_range};
+pub use priority::lower_thread_priority;
 pub use retire::{Removable, Removed, Truncated, Unmapped};

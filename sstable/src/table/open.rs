@@ -1,14 +1,14 @@
 //! Opening a table: everything but the data blocks is checked.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use siltstone_vfs::{Error, Mapping, Result};
 
 use crate::filter::Filter;
 use crate::format::{
-    BLOCK_HEADER_BYTES, BLOCK_TRAILER_BYTES, FOOTER_BYTES, Footer, SECTION_ENTRY_BYTES, SECTION_FILTER,
-    SECTION_INDEX, SECTION_PROPERTIES, SECTIONS_MAX, Section, checksum, index,
+    BLOCK_HEADER_BYTES, BLOCK_TRAILER_BYTES, FILTER_STANDARD, FOOTER_BYTES, Footer, SECTION_ENTRY_BYTES,
+    SECTION_FILTER, SECTION_INDEX, SECTION_PROPERTIES, SECTIONS_MAX, Section, checksum, index,
 };
 use crate::index::Index;
 use crate::{BlockCache, Properties, TableId};
@@ -23,6 +23,18 @@ impl Table {
     /// # Errors
     /// `Corruption`, with the place; `Unsupported` for a newer format; `Io`.
     pub fn open(mapping: Mapping, id: TableId, cache: Arc<BlockCache>) -> Result<Table> {
+        let table = Self::open_without_filter(mapping, id, cache)?;
+        table.verify_filter()?;
+        Ok(table)
+    }
+
+    /// As [`open`](Table::open), but for the filter, which is most of what opening a table reads: it is neither verified
+    /// nor asked before [`verify_filter`](Table::verify_filter) has found it sound. Until then, and for ever if it is
+    /// not, reads go by the index: their answers are the same.
+    ///
+    /// # Errors
+    /// As [`open`](Table::open).
+    pub fn open_without_filter(mapping: Mapping, id: TableId, cache: Arc<BlockCache>) -> Result<Table> {
         let footer = read_footer(&mapping)?;
         let sections = read_directory(&mapping, &footer)?;
         let section = |kind: u32, name: &str| {
@@ -42,9 +54,18 @@ impl Table {
         let index = Index::open(SectionBytes::open(&mapping, at)?, &mapping, at.offset)?;
         check_blocks(&index, &mapping, &sections, &properties, at.offset)?;
 
-        let filter = match section(SECTION_FILTER, "filter") {
-            Ok(at) => Filter::open(SectionBytes::open(&mapping, at)?, &mapping, at.offset)?,
-            Err(_) => Filter::Absent,
+        // What is copied is verified before, what is asked where it lies may wait.
+        let in_place = mapping.bytes().is_some() && properties.filter_kind != FILTER_STANDARD;
+        let filter = match sections.iter().find(|section| section.kind == SECTION_FILTER) {
+            Some(at) => {
+                let bytes = if in_place {
+                    SectionBytes::open_unverified(&mapping, at)?
+                } else {
+                    SectionBytes::open(&mapping, at)?
+                };
+                Filter::open(bytes, &mapping, at.offset)?
+            }
+            None => Filter::Absent,
         };
         let verified = (0..index.count().div_ceil(64))
             .map(|_| AtomicU64::new(0))
@@ -56,11 +77,31 @@ impl Table {
             cache,
             index,
             filter,
+            filter_is_sound: AtomicBool::new(!in_place),
             properties,
             sections,
             verified,
             compressed,
         })
+    }
+}
+
+impl Table {
+    /// Verifies the filter's checksum; from then on reads ask the filter. Not necessary after [`open`](Table::open).
+    ///
+    /// # Errors
+    /// `Corruption`.
+    pub fn verify_filter(&self) -> Result<()> {
+        if !self.filter_is_sound.load(Ordering::Acquire)
+            && let Some(at) = self
+                .sections
+                .iter()
+                .find(|section| section.kind == SECTION_FILTER)
+        {
+            SectionBytes::open(&self.mapping, at)?;
+        }
+        self.filter_is_sound.store(true, Ordering::Release);
+        Ok(())
     }
 }
 

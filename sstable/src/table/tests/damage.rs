@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 use siltstone_vfs::{ErrorKind, MapMode};
 
-use crate::fixture::{Entry, any_entries, any_options, build, cases, delete, key_of, model_get, open, put};
+use crate::fixture::{
+    Entry, any_entries, any_options, build, cases, delete, key_of, model_get, open, open_without_filter, put,
+};
 use crate::format::{
     BLOCK_TRAILER_BYTES, FOOTER_BYTES, Footer, SECTION_ENTRY_BYTES, SECTION_FILTER, SECTION_REQUIRED,
     Section, checksum, u32_at, u64_at,
@@ -70,6 +72,58 @@ fn check_answers(table: &Table, entries: &[Entry]) {
                 }
             }
         }
+    }
+}
+
+/// All versions of all keys are found, and no others.
+fn check_all_answers(table: &Table, entries: &[Entry]) {
+    for (key, tag, _) in entries {
+        let found = table.get(key, key_hash(key), tag.seqno()).unwrap().unwrap();
+        let expected = model_get(entries, key, tag.seqno()).unwrap();
+        assert_eq!((found.tag, &*found.value), (expected.1, &expected.2[..]));
+    }
+    assert!(
+        table
+            .get(b"nowhere", key_hash(b"nowhere"), SeqNo::MAX)
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[test]
+fn a_filter_that_is_not_known_to_be_sound_is_not_asked() {
+    for (entries, bytes) in variants() {
+        let footer = Footer::decode(bytes.last_chunk().unwrap(), "t".as_ref(), bytes.len() as u64).unwrap();
+        let at = crate::format::index(footer.directory_offset);
+        let directory = &bytes[at..at + crate::format::index(footer.directory_len)];
+        let sections = Section::decode_all(directory, &footer, "t".as_ref()).unwrap();
+        let Some(filter) = sections.iter().find(|section| section.kind == SECTION_FILTER) else {
+            continue;
+        };
+        let mut damaged = bytes.clone();
+        let payload = crate::format::index(filter.offset) + crate::format::FILTER_HEADER_BYTES;
+        let end = crate::format::index(filter.offset + filter.len);
+        damaged[payload..end].iter_mut().for_each(|byte| *byte = 0);
+        for mode in [MapMode::Map, MapMode::Read] {
+            assert_eq!(open(&damaged, mode).unwrap_err().kind(), ErrorKind::Corruption);
+            // A filter that has to be copied is verified before.
+            if let Ok(table) = open_without_filter(&damaged, mode) {
+                check_all_answers(&table, &entries);
+                let error = table.verify_filter().unwrap_err();
+                assert_eq!(
+                    (error.kind(), error.offset()),
+                    (ErrorKind::Corruption, Some(filter.offset))
+                );
+                check_all_answers(&table, &entries);
+                assert!(table.verify().is_err());
+            }
+            let table = open_without_filter(&bytes, mode).unwrap();
+            check_all_answers(&table, &entries);
+            table.verify_filter().unwrap();
+            check_all_answers(&table, &entries);
+        }
+        let is_standard = bytes[crate::format::index(filter.offset)] == crate::format::FILTER_STANDARD;
+        assert_eq!(open_without_filter(&damaged, MapMode::Map).is_err(), is_standard);
     }
 }
 
