@@ -168,7 +168,7 @@ pub(crate) fn closed() -> Error {
 /// Fills the page tables of a mapped table, so that no read of it faults while its pages are in memory.
 pub(crate) fn populate(table: &Table) {
     // Advice makes reads faster, never right or wrong: a file system without it is no reason to fail.
-    let _ = table.mapping().advise(Advice::PopulateRead);
+    let _ = table.mapping().advise(Advice::PopulateCached);
 }
 
 /// Opens a table: mapped, or, with `mapped_max` tables mapped already, for positioned reads.

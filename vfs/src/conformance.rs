@@ -250,7 +250,7 @@ fn a_table_reads_the_same_in_both_modes() {
                     offset: u64::MAX,
                     len: u64::MAX,
                 },
-                Advice::PopulateRead,
+                Advice::PopulateCached,
             ] {
                 table.advise(advice).unwrap();
             }
@@ -258,7 +258,7 @@ fn a_table_reads_the_same_in_both_modes() {
             assert!(nothing.is_empty() && nothing.bytes().is_none_or(<[u8]>::is_empty));
             assert_eq!(&*nothing.read_at(0, 0).unwrap(), b"");
             assert_eq!(kind(nothing.read_at(0, 1)), Some(ErrorKind::Corruption));
-            nothing.advise(Advice::PopulateRead).unwrap();
+            nothing.advise(Advice::PopulateCached).unwrap();
         }
     });
 }

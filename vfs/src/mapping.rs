@@ -9,11 +9,17 @@ use std::sync::Arc;
 
 use memmap2::{Mmap, MmapOptions};
 
+#[cfg(target_os = "linux")]
+use crate::HUGE_PAGE_BYTES;
 use crate::lock::TableClaim;
 use crate::{DirLock, Error, ReadFile, Result, Unmapped};
 
 /// The file name extension of tables, the only files that are ever mapped for reading.
 pub const TABLE_EXTENSION: &str = "sst";
+
+/// The smallest page of any system.
+#[cfg(target_os = "linux")]
+const PAGE_BYTES_MIN: usize = 4 << 10;
 
 /// Whether the path names a table. The comparison ignores case: some file systems do.
 pub(crate) fn is_table_path(path: &Path) -> bool {
@@ -36,9 +42,10 @@ pub enum Advice {
         /// Its length in bytes; what lies past the end of the table is ignored.
         len: u64,
     },
-    /// Reads the table and fills the page tables now, so that no later access faults. A kernel without
-    /// `MADV_POPULATE_READ` (before Linux 5.14) is asked for `WillNeed` instead.
-    PopulateRead,
+    /// Fills the page tables for what is in the page cache, so that no later access to it faults. Reads nothing: a table
+    /// that is larger than memory stays where it is. Without effect on a kernel without `MADV_POPULATE_READ` (before
+    /// Linux 5.14).
+    PopulateCached,
 }
 
 /// A table file opened read-only, in memory or behind positioned reads ([`MapMode`](crate::MapMode)).
@@ -250,7 +257,7 @@ impl Mapping {
     /// Tells the operating system what is coming. Does nothing for a table that is not mapped by it.
     ///
     /// # Errors
-    /// `Io` where the system refuses; [`Advice::PopulateRead`] reports a bad sector this way.
+    /// `Io` where the system refuses.
     pub fn advise(&self, advice: Advice) -> Result<()> {
         let Backing::Mapped(map) = &self.backing else {
             return Ok(());
@@ -259,7 +266,7 @@ impl Mapping {
             Advice::Random => map.advise(memmap2::Advice::Random),
             Advice::Normal => map.advise(memmap2::Advice::Normal),
             Advice::WillNeed { offset, len } => will_need(map, offset, len),
-            Advice::PopulateRead => populate(map),
+            Advice::PopulateCached => populate_cached(map),
         };
         answer.map_err(|source| Error::io("advise the system about table", &self.path, source))
     }
@@ -292,15 +299,41 @@ fn will_need(map: &Mmap, offset: u64, len: u64) -> std::io::Result<()> {
     map.advise_range(memmap2::Advice::WillNeed, start, end - start)
 }
 
-fn populate(map: &Mmap) -> std::io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        match map.advise(memmap2::Advice::PopulateRead) {
-            Err(refused) if refused.kind() == std::io::ErrorKind::InvalidInput => {}
-            answer => return answer,
+/// Populates those huge pages of which everything is cached. What is dropped in between is read: little, and rarely.
+#[cfg(target_os = "linux")]
+fn populate_cached(map: &Mmap) -> std::io::Result<()> {
+    for start in (0..map.len()).step_by(HUGE_PAGE_BYTES) {
+        let len = HUGE_PAGE_BYTES.min(map.len() - start);
+        if is_cached(map, start, len)? {
+            match map.advise_range(memmap2::Advice::PopulateRead, start, len) {
+                Err(refused) if refused.kind() == std::io::ErrorKind::InvalidInput => return Ok(()),
+                answer => answer?,
+            }
         }
     }
-    map.advise(memmap2::Advice::WillNeed)
+    Ok(())
+}
+
+/// Whether all pages of up to a huge page are in the page cache.
+#[cfg(target_os = "linux")]
+fn is_cached(map: &Mmap, start: usize, len: usize) -> std::io::Result<bool> {
+    let mut pages = [0_u8; HUGE_PAGE_BYTES / PAGE_BYTES_MIN];
+    debug_assert!(
+        start.is_multiple_of(HUGE_PAGE_BYTES) && len <= HUGE_PAGE_BYTES && start + len <= map.len()
+    );
+    // SAFETY: the range is part of the mapping and begins at a page, as the mapping does and huge pages are whole pages;
+    // the answer has one byte for each page, of which there are no more than `pages` has room for.
+    let answer = unsafe { libc::mincore(map.as_ptr().add(start).cast_mut().cast(), len, pages.as_mut_ptr()) };
+    if answer != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    let count = len.div_ceil(rustix::param::page_size());
+    Ok(pages[..count].iter().all(|page| page & 1 == 1))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn populate_cached(_: &Mmap) -> std::io::Result<()> {
+    Ok(())
 }
 
 impl fmt::Debug for Mapping {
@@ -315,5 +348,35 @@ impl fmt::Debug for Mapping {
             .field("len", &self.len())
             .field("kind", &kind)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn populating_reads_nothing_that_is_not_cached() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![7; 2 * HUGE_PAGE_BYTES + 5000]).unwrap();
+        file.sync_all().unwrap();
+        let drop_from = HUGE_PAGE_BYTES as u64;
+        rustix::fs::fadvise(&file, drop_from, None, rustix::fs::Advice::DontNeed).unwrap();
+        // SAFETY: nobody else knows the file.
+        let map = unsafe { Mmap::map(&file) }.unwrap();
+        let cached = |chunk: usize| {
+            let start = chunk * HUGE_PAGE_BYTES;
+            is_cached(&map, start, HUGE_PAGE_BYTES.min(map.len() - start)).unwrap()
+        };
+        if cached(1) {
+            return; // A file system in memory has nowhere else to keep it.
+        }
+        map.advise(memmap2::Advice::Random).unwrap();
+        populate_cached(&map).unwrap();
+        assert_eq!([cached(0), cached(1), cached(2)], [true, false, false]);
+        assert!(map.iter().all(|byte| *byte == 7));
+        assert_eq!([cached(0), cached(1), cached(2)], [true; 3]);
     }
 }

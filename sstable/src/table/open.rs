@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use siltstone_vfs::{Error, Mapping, Result};
+use siltstone_vfs::{Advice, Error, Mapping, Result};
 
 use crate::filter::Filter;
 use crate::format::{
@@ -98,6 +98,9 @@ impl Table {
                 .iter()
                 .find(|section| section.kind == SECTION_FILTER)
         {
+            // Advice makes it faster, never right or wrong.
+            let (offset, len) = (at.offset, at.len);
+            let _ = self.mapping.advise(Advice::WillNeed { offset, len });
             SectionBytes::open(&self.mapping, at)?;
         }
         self.filter_is_sound.store(true, Ordering::Release);
