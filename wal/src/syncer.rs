@@ -48,12 +48,18 @@ struct LiveSegment {
 
 struct Creation {
     next_segment: SegmentId,
-    /// Whether a segment has been created. Before that, a failed attempt does not use its id up: whoever reads the log
-    /// may have been told which segment it begins with.
-    any: bool,
-    /// Whether creating a segment has been attempted: a failed attempt may have left its file.
-    attempted: bool,
+    first: First,
     spare: Option<NewSegment>,
+}
+
+/// What has become of the first segment. Before it is there, a failed attempt does not use its id up: whoever reads the
+/// log may have been told which segment it begins with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum First {
+    Untried,
+    /// An attempt has failed and may have left its file.
+    Failed,
+    Created,
 }
 
 /// A segment whose file is durable, all zero and in the directory, and which nothing was written to yet.
@@ -81,8 +87,7 @@ impl LogSyncer {
             live: Mutex::default(),
             creation: Mutex::new(Creation {
                 next_segment: first_segment,
-                any: false,
-                attempted: false,
+                first: First::Untried,
                 spare: None,
             }),
             spare_ready: AtomicBool::new(false),
@@ -257,12 +262,11 @@ impl LogSyncer {
     fn create_segment(&self, creation: &mut Creation, capacity_bytes: u64) -> Result<NewSegment> {
         let id = creation.next_segment;
         let path = segment_path(&self.dir, id);
-        if creation.any {
-            creation.next_segment = id.next();
-        } else if creation.attempted && self.fs.exists(&path)? {
-            self.fs.remove(&Removable::plain(&path)?)?;
+        match creation.first {
+            First::Created => creation.next_segment = id.next(),
+            First::Failed if self.fs.exists(&path)? => self.fs.remove(&Removable::plain(&path)?)?,
+            First::Failed | First::Untried => creation.first = First::Failed,
         }
-        creation.attempted = true;
         let capacity_bytes = capacity_bytes.next_multiple_of(CAPACITY_UNIT_BYTES);
         let (writer, sync) = self.fs.create_log(&path, capacity_bytes, self.options.io)?;
         if writer.capacity_bytes() < capacity_bytes {
@@ -275,8 +279,8 @@ impl LogSyncer {
         self.fs
             .sync_dir(&self.dir)
             .map_err(|error| self.first_error.set(error))?;
-        if !creation.any {
-            creation.any = true;
+        if creation.first != First::Created {
+            creation.first = First::Created;
             creation.next_segment = id.next();
         }
         Ok(NewSegment { id, writer, sync })
