@@ -4,6 +4,7 @@ mod block_access;
 mod iter;
 mod open;
 mod pinned;
+mod read_ahead;
 mod section;
 mod verify;
 

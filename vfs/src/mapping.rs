@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -271,6 +272,18 @@ impl Mapping {
         answer.map_err(|source| Error::io("advise the system about table", &self.path, source))
     }
 
+    /// Has a part that will be read soon fetched in the background, unless it ends in the page cache: then it has most
+    /// likely been asked for before. Does nothing for a table that is not mapped, or where the system refuses.
+    pub fn read_ahead(&self, part: Range<u64>) {
+        let Backing::Mapped(map) = &self.backing else {
+            return;
+        };
+        let end = usize::try_from(part.end).map_or(map.len(), |end| end.min(map.len()));
+        if part.start < end as u64 && !ends_in_cache(map, end) {
+            let _ = will_need(map, part.start, part.end - part.start);
+        }
+    }
+
     /// Takes the table out of memory: the first step of its removal.
     pub fn unmap(self) -> Unmapped {
         let Self { path, backing, claim } = self;
@@ -329,6 +342,22 @@ fn is_cached(map: &Mmap, start: usize, len: usize) -> std::io::Result<bool> {
     }
     let count = len.div_ceil(rustix::param::page_size());
     Ok(pages[..count].iter().all(|page| page & 1 == 1))
+}
+
+/// Whether the page of the byte before `end`, which is not 0, is in the page cache.
+#[cfg(target_os = "linux")]
+fn ends_in_cache(map: &Mmap, end: usize) -> bool {
+    let page_bytes = rustix::param::page_size();
+    let start = (end - 1) / page_bytes * page_bytes;
+    let mut page = 0_u8;
+    // SAFETY: the range is one byte of the mapping at the beginning of a page, for which the answer is one byte.
+    let answer = unsafe { libc::mincore(map.as_ptr().add(start).cast_mut().cast(), 1, &raw mut page) };
+    answer == 0 && page & 1 == 1
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ends_in_cache(_: &Mmap, _: usize) -> bool {
+    false
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use siltstone_vfs::{Error, Result};
+use siltstone_vfs::{Advice, Error, Result};
 
 use crate::block::BlockDamage;
 use crate::cache::CachedBlock;
@@ -46,8 +46,7 @@ impl Table {
             && let Some((content, _)) = stored.split_last_chunk::<BLOCK_TRAILER_BYTES>()
         {
             if !self.is_verified(block) {
-                self.verify_block(block, range.0, stored)?;
-                self.set_verified(block);
+                self.verify_first(block, range, stored)?;
             }
             return Ok(Content::Mapped(content));
         }
@@ -61,8 +60,7 @@ impl Table {
             let trailer = BlockTrailer::decode(stored);
             if trailer.is_some_and(|trailer| trailer.compression == 0) {
                 if !self.is_verified(block) {
-                    self.verify_block(block, range.0, stored)?;
-                    self.set_verified(block);
+                    self.verify_first(block, range, stored)?;
                 }
                 let content = stored.len().saturating_sub(BLOCK_TRAILER_BYTES);
                 return Ok(Content::Mapped(&stored[..content]));
@@ -105,6 +103,18 @@ impl Table {
 
     fn set_verified(&self, block: usize) {
         self.verified[block / 64].fetch_or(1 << (block % 64), Ordering::Relaxed);
+    }
+
+    /// Verifies a block that is touched for the first time, and so may have to come from the disk: all its pages at
+    /// once, not one after the other.
+    #[cold]
+    fn verify_first(&self, block: usize, range: (u64, u64), stored: &[u8]) -> Result<()> {
+        let (offset, len) = (range.0, range.1 - range.0);
+        // Advice makes it faster, never right or wrong.
+        let _ = self.mapping.advise(Advice::WillNeed { offset, len });
+        self.verify_block(block, offset, stored)?;
+        self.set_verified(block);
+        Ok(())
     }
 
     /// Verifies checksum and trailer of a block at `offset`.

@@ -12,6 +12,7 @@ use crate::{InternalIterator, InternalKey, SeqNo, Tag, ValueKind};
 
 use super::Table;
 use super::pinned::PinnedBlock;
+use super::read_ahead::ReadAhead;
 
 /// Lines of a block that a seek asks for at once: the header, the fingerprints, and the key records of a block of small
 /// entries, where its search will go.
@@ -26,6 +27,7 @@ pub struct TableIter {
     /// The current block's content.
     pinned: PinnedBlock,
     fill_cache: bool,
+    ahead: ReadAhead,
     /// The current block's number and header. Meaningful while `loaded`.
     block: usize,
     header: BlockHeader,
@@ -50,6 +52,7 @@ impl TableIter {
         TableIter {
             pinned: PinnedBlock::none(table),
             fill_cache: true,
+            ahead: ReadAhead::default(),
             block: 0,
             header: BlockHeader::NONE,
             loaded: false,
@@ -136,6 +139,8 @@ impl TableIter {
             self.valid = false;
             return Ok(());
         }
+        let table = self.pinned.table();
+        self.ahead.forwards(&table.mapping, table.range_of(block));
         self.load_block(block)?;
         // A walk that has come here will get there.
         self.table().prefetch_block(block + 1, SEARCHED_LINES);
@@ -144,6 +149,8 @@ impl TableIter {
 
     #[inline(never)]
     fn last_of(&mut self, block: usize) -> Result<()> {
+        let table = self.pinned.table();
+        self.ahead.backwards(&table.mapping, table.range_of(block));
         self.load_block(block)?;
         if let Some(before) = block.checked_sub(1) {
             self.table().prefetch_block(before, SEARCHED_LINES);
@@ -199,6 +206,12 @@ impl Table {
         self.find_block(user_key);
     }
 
+    /// Where block `block` starts and ends in the file.
+    #[inline]
+    fn range_of(&self, block: usize) -> (u64, u64) {
+        self.index.block_range(self.index.view(&self.mapping), block)
+    }
+
     /// Starts to load the first lines of block `block`, if there is one and it can be read in place.
     #[inline]
     fn prefetch_block(&self, block: usize, lines: usize) {
@@ -206,7 +219,7 @@ impl Table {
             && !self.compressed
             && block < self.index.count()
         {
-            let span = block_span(self.index.block_range(self.index.view(&self.mapping), block));
+            let span = block_span(self.range_of(block));
             prefetch_range(bytes, span.start, span.len(), lines);
         }
     }

@@ -1,0 +1,132 @@
+//! Reading ahead of an iterator that walks from block to block. The mapping is advised for point reads, and so comes a
+//! page at a time: a cold scan would wait for the disk at every page.
+
+use std::ops::Range;
+
+use siltstone_vfs::Mapping;
+
+/// Neighbouring blocks after which an iterator is taken to be walking: a short range read stays within fewer.
+const WALK_BLOCKS: u32 = 4;
+
+/// What is asked for at first, and at the most: each time twice as much.
+const WINDOW_BYTES_MIN: u64 = 128 << 10;
+const WINDOW_BYTES_MAX: u64 = 4 << 20;
+
+/// How far one iterator has read, and has asked for.
+#[derive(Debug, Default)]
+pub(super) struct ReadAhead {
+    /// Bytes of the file that have been walked over or asked for.
+    asked: Range<u64>,
+    blocks: u32,
+    window: u64,
+}
+
+impl ReadAhead {
+    /// The iterator has come to a block from the one before, or to the first one.
+    #[inline]
+    pub(super) fn forwards(&mut self, mapping: &Mapping, block: (u64, u64)) {
+        let (start, end) = block;
+        self.walk(start >= self.asked.start && start <= self.asked.end, block);
+        self.asked.end = self.asked.end.max(end);
+        if self.is_due(self.asked.end - end) {
+            let from = self.asked.end;
+            self.asked.end = (from + self.window).min(mapping.len()).max(from);
+            mapping.read_ahead(from..self.asked.end);
+        }
+    }
+
+    /// The iterator has come to a block from the one behind it, or to the last one.
+    #[inline]
+    pub(super) fn backwards(&mut self, mapping: &Mapping, block: (u64, u64)) {
+        let (start, end) = block;
+        self.walk(end >= self.asked.start && end <= self.asked.end, block);
+        self.asked.start = self.asked.start.min(start);
+        if self.is_due(start - self.asked.start) {
+            let to = self.asked.start;
+            self.asked.start = to.saturating_sub(self.window);
+            mapping.read_ahead(self.asked.start..to);
+        }
+    }
+
+    #[inline]
+    fn walk(&mut self, goes_on: bool, (start, end): (u64, u64)) {
+        if !goes_on {
+            *self = ReadAhead {
+                asked: start..end,
+                ..ReadAhead::default()
+            };
+        }
+        self.blocks = self.blocks.saturating_add(1);
+    }
+
+    /// Whether more is to be asked for, with `left` bytes asked for and not come to; sets the window then.
+    #[inline]
+    fn is_due(&mut self, left: u64) -> bool {
+        let due = self.blocks >= WALK_BLOCKS && left <= self.window / 2;
+        if due {
+            self.window = (self.window * 2).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use siltstone_vfs::{Fs, MemFs};
+
+    use super::*;
+
+    const BLOCK: u64 = 4096;
+
+    fn mapping(len: usize) -> Mapping {
+        let fs = MemFs::new();
+        fs.create_dir_all(Path::new("d")).unwrap();
+        let lock = fs.lock_dir(Path::new("d")).unwrap();
+        Mapping::from_heap("d/1.sst", Arc::from(vec![0; len]), &lock).unwrap()
+    }
+
+    fn block(n: u64) -> (u64, u64) {
+        (n * BLOCK, (n + 1) * BLOCK)
+    }
+
+    #[test]
+    fn a_walk_is_ahead_of_itself_by_growing_windows_and_a_jump_begins_anew() {
+        let mapping = mapping(64 << 20);
+        let mut ahead = ReadAhead::default();
+        for n in 10..13 {
+            ahead.forwards(&mapping, block(n));
+            assert_eq!(ahead.asked, block(10).0..block(n).1, "not a walk yet");
+        }
+        for n in 13..8000 {
+            ahead.forwards(&mapping, block(n));
+            let left = ahead.asked.end - block(n).1;
+            assert!(left > 0 && left <= WINDOW_BYTES_MAX * 3 / 2, "{left} at {n}");
+        }
+        assert_eq!(ahead.window, WINDOW_BYTES_MAX);
+        ahead.forwards(&mapping, block(15_000));
+        assert_eq!(
+            (ahead.asked.clone(), ahead.window),
+            (block(15_000).0..block(15_000).1, 0)
+        );
+    }
+
+    #[test]
+    fn the_same_backwards_and_never_past_the_ends() {
+        let len = 1000 * BLOCK;
+        let mapping = mapping(usize::try_from(len).unwrap());
+        let mut ahead = ReadAhead::default();
+        for n in (0..1000).rev() {
+            ahead.backwards(&mapping, block(n));
+            assert!(ahead.asked.end == len && ahead.asked.start <= block(n).0);
+            assert!(ahead.blocks < WALK_BLOCKS || n == 0 || ahead.asked.start < block(n).0);
+        }
+        assert_eq!(ahead.asked.start, 0);
+        for n in 0..1000 {
+            ahead.forwards(&mapping, block(n));
+            assert_eq!(ahead.asked, 0..len);
+        }
+    }
+}
