@@ -25,6 +25,9 @@ use siltstone_sstable::{InternalIterator, InternalKey, SeqNo, Tag, ValueKind};
 
 #[path = "../src/memtable/mod.rs"]
 mod memtable;
+#[path = "../src/sync.rs"]
+#[expect(unused_imports, reason = "not only the memtable is made of it")]
+mod sync;
 
 use memtable::Memtable;
 

@@ -6,16 +6,17 @@
 //! [`Durability::Sync`](crate::Durability) then joins the log's group sync while the next batches form.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
 use siltstone_sstable::SeqNo;
 use siltstone_wal::{Log, RecordSeq, SegmentId};
+
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard, spin_loop};
 
 /// How often a writer looks for the lock, or for its predecessor, before it parks. What it waits for takes a fraction of
 /// a microsecond; to park and be woken takes several. It does not yield in between: on a busy machine that gives away a
 /// time slice.
-const SPINS_MAX: u32 = 200;
+const SPINS_MAX: u32 = if cfg!(loom) { 1 } else { 200 };
 
 /// The commit lock, and the seqno up to which everything is visible.
 pub(crate) struct Commit {
@@ -72,7 +73,7 @@ impl Commit {
             {
                 return state;
             }
-            std::hint::spin_loop();
+            spin_loop();
         }
         self.state.lock()
     }
@@ -105,7 +106,7 @@ impl Commit {
             if self.visible.load(Ordering::Acquire) >= seqno.0 {
                 return;
             }
-            std::hint::spin_loop();
+            spin_loop();
         }
         self.waiters.fetch_add(1, Ordering::SeqCst);
         let mut turn = self.turn.lock();

@@ -31,6 +31,7 @@ mod source;
 mod space;
 mod stall;
 mod super_version;
+mod sync;
 mod table_handle;
 mod table_writer;
 mod tree;

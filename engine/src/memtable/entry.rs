@@ -11,6 +11,7 @@ use std::ptr::{self, NonNull};
 use siltstone_sstable::{InternalKey, Tag};
 
 use super::shards::{ENTRY_ALIGN_BYTES, Shards};
+use crate::sync::Written;
 
 /// The fixed part of an entry; key and value follow.
 #[repr(C)]
@@ -18,6 +19,7 @@ pub(super) struct Entry {
     tag: Tag,
     key_len: u32,
     value_len: u32,
+    written: Written,
 }
 
 const KEY_OFFSET: usize = size_of::<Entry>();
@@ -91,6 +93,7 @@ impl<'a> EntryRef<'a> {
                 tag: key.tag,
                 key_len,
                 value_len,
+                written: Written::default(),
             });
             let key_start = start.add(KEY_OFFSET);
             let value_start = key_start.add(key.user_key.len());
@@ -122,7 +125,9 @@ impl<'a> EntryRef<'a> {
 
     fn fixed(self) -> &'a Entry {
         // SAFETY: by the invariant an `Entry` is there, initialised, and it is never written again.
-        unsafe { self.entry.as_ref() }
+        let entry = unsafe { self.entry.as_ref() };
+        entry.written.check();
+        entry
     }
 
     pub(super) fn tag(self) -> Tag {

@@ -1,10 +1,9 @@
 //! How nodes change: under their version's lock, or before anything points at them.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicPtr, fence};
-
 use super::entry::{EntryRef, head_of};
 use super::node::{NodeRef, Place};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicPtr, fence};
 
 /// A split computes heads anew, from the entries, where they can skip at least so many bytes more than before.
 const PREFIX_GAIN_BYTES_MIN: u8 = 4;

@@ -17,11 +17,12 @@
 
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, fence};
 
 use super::arena::Arena;
 use super::entry::{Border, Entry, EntryRef};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed};
+use crate::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, fence};
+use crate::sync::{Written, spin_loop, yield_now};
 
 /// Nodes fill cache lines.
 pub(super) const NODE_ALIGN_BYTES: usize = 64;
@@ -48,6 +49,7 @@ pub(super) struct Node<const N: usize> {
     /// 0 for a leaf.
     level: u8,
     pub(super) is_leftmost: bool,
+    written: Written,
     pub(super) heads: [AtomicU64; N],
     pub(super) entries: [AtomicPtr<Entry>; N],
 }
@@ -109,10 +111,40 @@ impl<'a, const N: usize> NodeRef<'a, N> {
             node.cast::<u8>().write_bytes(0, size);
             (&raw mut (*node.as_ptr()).level).write(level);
             (&raw mut (*node.as_ptr()).is_leftmost).write(is_leftmost);
+            #[cfg(loom)]
+            Self::write_for_checker(node, level, is_leftmost);
         }
         Self {
             node,
             arena: PhantomData,
+        }
+    }
+
+    /// The model checker's atomics are not zeros.
+    ///
+    /// # Safety
+    /// `node` is memory for a node of this level, and nobody else's.
+    #[cfg(loom)]
+    unsafe fn write_for_checker(node: NonNull<Node<N>>, level: u8, is_leftmost: bool) {
+        use std::array::from_fn;
+        // SAFETY: the caller's.
+        unsafe {
+            node.write(Node {
+                version: AtomicU64::new(0),
+                high: AtomicPtr::default(),
+                next: AtomicPtr::default(),
+                prefix_len: AtomicU32::new(0),
+                count: AtomicU16::new(0),
+                last_put: AtomicU16::new(0),
+                level,
+                is_leftmost,
+                written: Written::default(),
+                heads: from_fn(|_| AtomicU64::new(0)),
+                entries: from_fn(|_| AtomicPtr::default()),
+            });
+            if level > 0 {
+                (&raw mut (*node.cast::<Inner<N>>().as_ptr()).children).write(from_fn(|_| AtomicPtr::default()));
+            }
         }
     }
 
@@ -135,7 +167,9 @@ impl<'a, const N: usize> NodeRef<'a, N> {
 
     pub(super) fn node(self) -> &'a Node<N> {
         // SAFETY: by the invariant a node is there, initialised; what changes in it is atomic.
-        unsafe { self.node.as_ref() }
+        let node = unsafe { self.node.as_ref() };
+        node.written.check();
+        node
     }
 
     /// 0 for a leaf.
@@ -178,9 +212,9 @@ impl<'a, const N: usize> NodeRef<'a, N> {
             }
             spins += 1;
             if spins < SPINS {
-                std::hint::spin_loop();
+                spin_loop();
             } else {
-                std::thread::yield_now();
+                yield_now();
             }
         }
     }

@@ -10,6 +10,8 @@ use siltstone_sstable::{InternalIterator, ValueKind};
 use super::*;
 
 mod concurrent;
+#[cfg(loom)]
+mod model;
 mod shapes;
 mod steps;
 

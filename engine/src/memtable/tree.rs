@@ -8,15 +8,14 @@
 
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicPtr;
-use std::sync::atomic::Ordering::{Acquire, Release};
-
-use parking_lot::Mutex;
 
 use super::arena::Arena;
 use super::entry::{Border, Entry, EntryRef};
 use super::node::{NODE_ALIGN_BYTES, Node, NodeRef, Place, Step};
 use super::pool::BlockPool;
+use crate::sync::Mutex;
+use crate::sync::atomic::AtomicPtr;
+use crate::sync::atomic::Ordering::{Acquire, Release};
 
 /// The tree, with `N` entries in a full node. Dropping it frees all nodes; the entries are not its own.
 pub(super) struct Tree<const N: usize> {
