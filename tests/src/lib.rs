@@ -7,6 +7,7 @@
 //! - [`FaultDriver`] fails the n-th I/O of a history as a [`FaultPlan`] says, and checks that nothing is lost, nothing
 //!   leaks and nothing lies.
 //! - [`DamageDriver`] flips bits and cuts files, and checks that every answer is right or an error.
+//! - [`Concurrency`] runs many threads over one database, and looks for an order that explains all that they saw.
 //! - [`Seeds`] runs any of them over many seeds; a failure prints its seed and the command that replays it.
 //!
 //! ```
@@ -21,6 +22,7 @@
 //! # }
 //! ```
 
+mod concurrency;
 mod crash;
 mod damage;
 
@@ -35,6 +37,7 @@ mod session;
 mod violation;
 mod workload;
 
+pub use concurrency::{Concurrency, ConcurrencyFigures};
 pub use crash::{CrashDriver, CrashFigures};
 
 pub use damage::{DamageDriver, DamageFigures};

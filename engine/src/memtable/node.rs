@@ -131,8 +131,8 @@ impl<'a, const N: usize> NodeRef<'a, N> {
         unsafe {
             node.write(Node {
                 version: AtomicU64::new(0),
-                high: AtomicPtr::default(),
-                next: AtomicPtr::default(),
+                high: AtomicPtr::new(ptr::null_mut()),
+                next: AtomicPtr::new(ptr::null_mut()),
                 prefix_len: AtomicU32::new(0),
                 count: AtomicU16::new(0),
                 last_put: AtomicU16::new(0),
@@ -140,10 +140,10 @@ impl<'a, const N: usize> NodeRef<'a, N> {
                 is_leftmost,
                 written: Written::default(),
                 heads: from_fn(|_| AtomicU64::new(0)),
-                entries: from_fn(|_| AtomicPtr::default()),
+                entries: from_fn(|_| AtomicPtr::new(ptr::null_mut())),
             });
             if level > 0 {
-                (&raw mut (*node.cast::<Inner<N>>().as_ptr()).children).write(from_fn(|_| AtomicPtr::default()));
+                (&raw mut (*node.cast::<Inner<N>>().as_ptr()).children).write(from_fn(|_| AtomicPtr::new(ptr::null_mut())));
             }
         }
     }

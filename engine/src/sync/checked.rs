@@ -8,60 +8,86 @@ pub(crate) use loom::hint::spin_loop;
 pub(crate) use loom::thread::yield_now;
 
 pub(crate) mod atomic {
-    pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, Ordering, fence};
+    use loom::sync::atomic;
+    pub(crate) use loom::sync::atomic::{Ordering, fence};
 
-    /// The checker takes `SeqCst` on a load or store for `AcqRel`, and would report errors that cannot be: fences on both
-    /// sides give it the order.
-    fn ordered<T>(order: Ordering, operation: impl FnOnce() -> T) -> T {
-        if order != Ordering::SeqCst {
-            return operation();
+    /// Says to the checker that this access may not be swapped with another thread's to the same place. By itself it keeps only
+    /// the last access in mind: a load followed by the same thread's store would hide another thread's load before them, and the
+    /// schedules that differ in that.
+    #[derive(Debug, Default)]
+    struct Order(atomic::AtomicBool);
+
+    impl Order {
+        fn access<T>(&self, order: Ordering, access: impl FnOnce() -> T) -> T {
+            self.0.store(true, Ordering::Relaxed);
+            // The checker takes `SeqCst` on a load or store for `AcqRel`, and would report what cannot be: fences on both
+            // sides give it the order.
+            if order == Ordering::SeqCst {
+                fence(order);
+            }
+            let outcome = access();
+            if order == Ordering::SeqCst {
+                fence(order);
+            }
+            outcome
         }
-        fence(Ordering::SeqCst);
-        let outcome = operation();
-        fence(Ordering::SeqCst);
-        outcome
     }
 
-    macro_rules! ordered_atomic {
-        ($name:ident, $value:ty) => {
-            #[derive(Debug, Default)]
-            pub(crate) struct $name(loom::sync::atomic::$name);
+    macro_rules! checked {
+        ($name:ident $(<$parameter:ident>)?, $value:ty) => {
+            #[derive(Debug)]
+            pub(crate) struct $name $(<$parameter>)? {
+                value: atomic::$name $(<$parameter>)?,
+                order: Order,
+            }
 
-            impl $name {
+            impl $(<$parameter>)? $name $(<$parameter>)? {
                 pub(crate) fn new(value: $value) -> Self {
-                    Self(loom::sync::atomic::$name::new(value))
+                    Self {
+                        value: atomic::$name::new(value),
+                        order: Order::default(),
+                    }
                 }
 
                 pub(crate) fn load(&self, order: Ordering) -> $value {
-                    ordered(order, || self.0.load(order))
+                    self.order.access(order, || self.value.load(order))
                 }
 
                 pub(crate) fn store(&self, value: $value, order: Ordering) {
-                    ordered(order, || self.0.store(value, order));
-                }
-
-                pub(crate) fn fetch_add(&self, value: $value, order: Ordering) -> $value {
-                    ordered(order, || self.0.fetch_add(value, order))
-                }
-
-                pub(crate) fn fetch_sub(&self, value: $value, order: Ordering) -> $value {
-                    ordered(order, || self.0.fetch_sub(value, order))
-                }
-
-                pub(crate) fn compare_exchange(
-                    &self,
-                    from: $value,
-                    to: $value,
-                    success: Ordering,
-                    failure: Ordering,
-                ) -> Result<$value, $value> {
-                    ordered(success, || self.0.compare_exchange(from, to, success, failure))
+                    self.order.access(order, || self.value.store(value, order));
                 }
             }
         };
     }
-    ordered_atomic!(AtomicU64, u64);
-    ordered_atomic!(AtomicUsize, usize);
+    checked!(AtomicPtr<T>, *mut T);
+    checked!(AtomicU16, u16);
+    checked!(AtomicU32, u32);
+    checked!(AtomicU64, u64);
+    checked!(AtomicUsize, usize);
+
+    impl AtomicU64 {
+        pub(crate) fn compare_exchange(
+            &self,
+            from: u64,
+            to: u64,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<u64, u64> {
+            self.order.access(success, || {
+                self.value.compare_exchange(from, to, success, failure)
+            })
+        }
+    }
+
+    impl AtomicUsize {
+        pub(crate) fn fetch_add(&self, value: usize, order: Ordering) -> usize {
+            self.order.access(order, || self.value.fetch_add(value, order))
+        }
+
+        pub(crate) fn fetch_sub(&self, value: usize, order: Ordering) -> usize {
+            self.order.access(order, || self.value.fetch_sub(value, order))
+        }
+    }
 }
 
 /// A lock that cannot be poisoned, as parking_lot's.
