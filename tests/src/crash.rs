@@ -93,13 +93,29 @@ enum Loss {
 }
 
 /// What was left at one point, and what had been promised.
-struct Point {
-    before: OpInfo,
-    progress: Progress,
+pub(crate) struct Point<P> {
+    pub(crate) before: OpInfo,
+    pub(crate) progress: P,
     left: Vec<(Loss, MemFs)>,
 }
 
-type Points = Arc<Mutex<Vec<Point>>>;
+impl<P> Point<P> {
+    /// Every outcome: how it came about, whether only what was synced had to survive, and the disk.
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = (String, bool, &MemFs)> {
+        let OpInfo {
+            index, kind, path, ..
+        } = &self.before;
+        self.left.iter().map(move |(loss, left)| {
+            let name = format!(
+                "crash ({loss:?}) before I/O {index} ({kind:?} {})",
+                path.display()
+            );
+            (name, *loss != Loss::Process, left)
+        })
+    }
+}
+
+pub(crate) type Points<P> = Arc<Mutex<Vec<Point<P>>>>;
 
 fn changes_something(kind: OpKind) -> bool {
     !matches!(
@@ -116,8 +132,14 @@ fn changes_something(kind: OpKind) -> bool {
 }
 
 /// Has a copy of what a crash would leave taken before every I/O that changes something.
-fn watch(fs: &MemFs, faults: &FaultFs, progress: &Arc<Mutex<Progress>>, seed: u64, losses: u64) -> Points {
-    let points = Points::default();
+pub(crate) fn watch<P: Clone + Send + 'static>(
+    fs: &MemFs,
+    faults: &FaultFs,
+    progress: &Arc<Mutex<P>>,
+    seed: u64,
+    losses: u64,
+) -> Points<P> {
+    let points: Points<P> = Arc::default();
     let (sink, fs, progress) = (Arc::clone(&points), fs.clone(), Arc::clone(progress));
     faults.set_tracing(false);
     faults.on_op(Box::new(move |before| {
@@ -147,7 +169,7 @@ fn outcomes(fs: &MemFs, seed: u64, losses: u64) -> Vec<(Loss, MemFs)> {
         .collect()
 }
 
-fn environment(fs: Arc<dyn Fs>) -> Environment {
+pub(crate) fn environment(fs: Arc<dyn Fs>) -> Environment {
     Environment {
         fs,
         clock: Arc::new(ManualClock::new()),
@@ -208,7 +230,7 @@ impl CrashDriver {
         &self,
         session: &Session,
         options: &RandomOptions,
-        point: &Point,
+        point: &Point<Progress>,
         seed: u64,
         figures: &mut CrashFigures,
     ) -> Result<(), Violation> {

@@ -200,7 +200,7 @@ impl FaultDriver {
 
 /// A disk that is full says so where space is taken; it is not met by reads, nor by writes to space that the log has
 /// reserved.
-fn befallen(effect: FaultEffect) -> Option<Vec<OpKind>> {
+pub(crate) fn befallen(effect: FaultEffect) -> Option<Vec<OpKind>> {
     match effect {
         FaultEffect::Enospc => Some(vec![
             OpKind::Create,

@@ -8,6 +8,7 @@
 //!   leaks and nothing lies.
 //! - [`DamageDriver`] flips bits and cuts files, and checks that every answer is right or an error.
 //! - [`Concurrency`] runs many threads over one database, and looks for an order that explains all that they saw.
+//! - [`ApplicationCrash`] crashes an application of yours at every I/O, and fails every I/O of it: see below.
 //! - [`Seeds`] runs any of them over many seeds; a failure prints its seed and the command that replays it.
 //!
 //! ```
@@ -21,7 +22,46 @@
 //! session.finish()
 //! # }
 //! ```
+//!
+//! # Prove your application
+//!
+//! You have an application over Siltstone, and an invariant that must hold whatever happens: every confirmed order is there,
+//! no seat is sold twice, the money adds up. Say how the application works and what must hold:
+//!
+//! ```
+//! use siltstone::{WriteBatch, WriteOptions};
+//! use siltstone_tests::{ApplicationCrash, Promises};
+//!
+//! let suite = ApplicationCrash::new(
+//!     // What the application does, and which of it has been confirmed to its users.
+//!     |db, _seed, confirmed: &Promises<u32>| {
+//!         for order in 0..4u32 {
+//!             let mut batch = WriteBatch::new();
+//!             batch.put(format!("order/{order}"), "a book").put(format!("bill/{order}"), "12.80");
+//!             db.write_with(batch, &WriteOptions::sync())?;
+//!             confirmed.synced(order);
+//!         }
+//!         Ok(())
+//!     },
+//!     // What must hold after any crash.
+//!     |db, confirmed| {
+//!         for order in confirmed {
+//!             db.get(format!("order/{order}"))?.ok_or("a confirmed order is lost")?;
+//!         }
+//!         let (orders, bills) = (db.prefix("order/")?.count(), db.prefix("bill/")?.count());
+//!         if orders == bills { Ok(()) } else { Err("an order without its bill".into()) }
+//!     },
+//! );
+//! let figures = suite.run(1)?;
+//! assert!(figures.points > 4 && figures.faults > 4);
+//! # Ok::<(), siltstone_tests::Violation>(())
+//! ```
+//!
+//! It is run on a simulated disk, crashed before every I/O, with several outcomes of what was not synced, also in the
+//! middle of a recovery; and every I/O is failed in every way, once and for good. `examples/bank.rs` is such an application,
+//! and with `--plant` one with a bug that is found.
 
+mod application;
 mod concurrency;
 mod crash;
 mod damage;
@@ -37,6 +77,7 @@ mod session;
 mod violation;
 mod workload;
 
+pub use application::{ApplicationCrash, ApplicationFigures, ApplicationResult, Promises};
 pub use concurrency::{Concurrency, ConcurrencyFigures};
 pub use crash::{CrashDriver, CrashFigures};
 

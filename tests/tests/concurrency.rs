@@ -4,6 +4,10 @@ use std::sync::Mutex;
 
 use siltstone_tests::{Concurrency, ConcurrencyFigures, SEED_VARIABLE, Seeds};
 
+#[allow(dead_code, reason = "the example's main is nobody's here")]
+#[path = "../examples/bank.rs"]
+mod bank;
+
 #[test]
 fn threads_see_one_order_of_everything() {
     let total = Mutex::new(ConcurrencyFigures::default());
@@ -23,4 +27,43 @@ fn threads_see_one_order_of_everything() {
             "the histories have become too short: {total:?}"
         );
     }
+}
+
+/// A child process, in which the system gives out so many threads and no more.
+#[test]
+fn an_open_that_is_refused_a_thread_says_so_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_thread_child"))
+        .arg(dir.path())
+        .env("RUST_MIN_STACK", (1u64 << 30).to_string())
+        .output()
+        .unwrap();
+    let (out, errors) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{out}{errors}");
+    let refused: u64 = out
+        .split_whitespace()
+        .next()
+        .and_then(|word| word.parse().ok())
+        .unwrap();
+    // One for each thread that a database has.
+    assert!(refused >= 4, "{out}");
+}
+
+#[test]
+fn a_bank_that_writes_transfers_in_batches_is_proved() {
+    let figures = bank::prove(2, false).unwrap();
+    println!("{figures:?}");
+    assert!(
+        figures.points > 20 && figures.nested_points > 20 && figures.faults > 100,
+        "{figures:?}"
+    );
+}
+
+#[test]
+fn a_bank_that_writes_its_accounts_one_by_one_is_found_out() {
+    let violation = bank::prove(2, true).unwrap_err().to_string();
+    assert!(violation.contains("the accounts hold"), "{violation}");
 }

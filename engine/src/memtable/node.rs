@@ -143,7 +143,8 @@ impl<'a, const N: usize> NodeRef<'a, N> {
                 entries: from_fn(|_| AtomicPtr::new(ptr::null_mut())),
             });
             if level > 0 {
-                (&raw mut (*node.cast::<Inner<N>>().as_ptr()).children).write(from_fn(|_| AtomicPtr::new(ptr::null_mut())));
+                (&raw mut (*node.cast::<Inner<N>>().as_ptr()).children)
+                    .write(from_fn(|_| AtomicPtr::new(ptr::null_mut())));
             }
         }
     }

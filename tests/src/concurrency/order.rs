@@ -54,7 +54,8 @@ impl<'h> Graph<'h> {
             before_count: vec![0; nodes.len()],
             nodes,
         };
-        let index = |thread: usize, number: u64| first_of[thread] + usize::try_from(number).expect("small") - 1;
+        let index =
+            |thread: usize, number: u64| first_of[thread] + usize::try_from(number).expect("small") - 1;
         for (thread, spans) in batches.iter().enumerate() {
             for number in 2..=spans.len() as u64 {
                 graph.order(index(thread, number - 1), index(thread, number));
@@ -96,7 +97,10 @@ impl<'h> Graph<'h> {
             let horizon = by_end
                 .get(ended)
                 .map_or(u64::MAX, |at| self.nodes[*at].1.end_or_never());
-            while let Some(at) = by_begin.get(begun).filter(|at| self.nodes[**at].1.begin < horizon) {
+            while let Some(at) = by_begin
+                .get(begun)
+                .filter(|at| self.nodes[**at].1.begin < horizon)
+            {
                 is_begun[*at] = true;
                 if self.before_count[*at] == 0 {
                     ready.push(*at);
@@ -123,7 +127,10 @@ impl<'h> Graph<'h> {
         };
         match node {
             Node::Batch { thread, number } => format!("batch {number} of thread {thread} ({time})"),
-            Node::Cut(at) => format!("{} ({time}) that saw {:?}", self.cuts[*at].name, self.cuts[*at].seen),
+            Node::Cut(at) => format!(
+                "{} ({time}) that saw {:?}",
+                self.cuts[*at].name, self.cuts[*at].seen
+            ),
         }
     }
 
@@ -209,7 +216,10 @@ mod tests {
     #[test]
     fn a_cut_during_a_batch_sees_it_or_not() {
         let batches = [vec![span(1, 10)]];
-        assert!(is_legal(&batches, &[cut(2, 3, &[0], &[1]), cut(4, 5, &[1], &[1])]));
+        assert!(is_legal(
+            &batches,
+            &[cut(2, 3, &[0], &[1]), cut(4, 5, &[1], &[1])]
+        ));
         assert!(is_legal(&batches, &[cut(2, 3, &[1], &[1])]));
     }
 

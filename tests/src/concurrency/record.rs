@@ -140,15 +140,22 @@ impl Record {
     fn cut(&self, sight: &Sight, writes: &HashMap<Key, Vec<(u64, bool)>>) -> Result<Cut, Violation> {
         let wrong = |what: String| {
             let Span { begin, end } = sight.span;
-            Err(Violation::new(format!("{} at {begin}..{end:?}: {what}", sight.name)))
+            Err(Violation::new(format!(
+                "{} at {begin}..{end:?}: {what}",
+                sight.name
+            )))
         };
         let mut seen: Vec<Seen> = Vec::new();
         let mut stamps: HashMap<usize, u64> = HashMap::new();
         for (key, id) in &sight.found {
             let Key::Stamp { thread, .. } = key else { continue };
             let number = id.map_or(0, |id| id & NUMBER_MASK);
-            if id.is_some_and(|id| id != batch_id(*thread, number)) || number > self.batches[*thread].len() as u64 {
-                return wrong(format!("{key:?} has a stamp that no batch of its thread made: {id:?}"));
+            if id.is_some_and(|id| id != batch_id(*thread, number))
+                || number > self.batches[*thread].len() as u64
+            {
+                return wrong(format!(
+                    "{key:?} has a stamp that no batch of its thread made: {id:?}"
+                ));
             }
             if let Some(before) = stamps.insert(*thread, number)
                 && before != number
@@ -304,10 +311,7 @@ mod tests {
             let mut record = record();
             record.batches[0].truncate(2);
             record.batches[0].push(Batch {
-                span: Span {
-                    begin: 21,
-                    end: None,
-                },
+                span: Span { begin: 21, end: None },
                 own: Vec::new(),
                 shared: vec![(0, Some(shared_id(0, 1)))],
             });

@@ -49,7 +49,9 @@ pub(super) struct Rounds<'s> {
 impl<'s> Rounds<'s> {
     pub(super) fn new(suite: &'s Concurrency, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x7468_7265_6164);
-        let temporary = seed.is_multiple_of(4).then(|| tempfile::tempdir().expect("a temporary directory"));
+        let temporary = seed
+            .is_multiple_of(4)
+            .then(|| tempfile::tempdir().expect("a temporary directory"));
         let environment = match temporary {
             Some(_) => Environment {
                 fs: Arc::new(OsFs::new()),
@@ -87,12 +89,20 @@ impl<'s> Rounds<'s> {
         let (db, other) = self.open(self.suite.rounds)?;
         let verified = must("verify", db.verify(&VerifyOptions::default()))?;
         if !verified.is_sound() {
-            return Err(Violation::new(format!("verify finds damage: {:?}", verified.damage)));
+            return Err(Violation::new(format!(
+                "verify finds damage: {:?}",
+                verified.damage
+            )));
         }
         drop(other);
         must("close", db.close())?;
         self.figures.undecided += self.record.check()?;
-        self.figures.batches = self.record.batches.iter().map(|batches| batches.len() as u64).sum();
+        self.figures.batches = self
+            .record
+            .batches
+            .iter()
+            .map(|batches| batches.len() as u64)
+            .sum();
         self.figures.cuts = self.record.sights.len() as u64;
         self.figures.accesses = self.record.shared.len() as u64;
         Ok(self.figures)
@@ -102,7 +112,10 @@ impl<'s> Rounds<'s> {
     fn open(&mut self, round: u64) -> Result<(Db, Keyspace), Violation> {
         // Each round under other options.
         let options = RandomOptions::new(self.seed.wrapping_add(round * 0x9E37_79B9));
-        let db = must("open", options.options().open_with(&self.dir, self.environment.clone()))?;
+        let db = must(
+            "open",
+            options.options().open_with(&self.dir, self.environment.clone()),
+        )?;
         let other = must("keyspace", db.keyspace(OTHER, options.keyspace(OTHER)))?;
         let sight = look(&self.shared(), &db, &other)?;
         self.record.settle(&sight);
@@ -130,7 +143,11 @@ impl<'s> Rounds<'s> {
         let threads = self.writers + self.readers;
         let workers: Vec<_> = (0..threads)
             .map(|thread| {
-                let batches = self.record.batches.get(thread).map_or(0, |batches| batches.len() as u64);
+                let batches = self
+                    .record
+                    .batches
+                    .get(thread)
+                    .map_or(0, |batches| batches.len() as u64);
                 let values = self.values.get(thread).copied().unwrap_or(0);
                 let seed = self.seed ^ (round * 64 + thread as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
                 let handles = (db.clone(), other.clone());
@@ -212,7 +229,9 @@ impl<'s> Rounds<'s> {
             };
             match shared.answer(what, answer) {
                 Ok(()) => self.figures.operations += 1,
-                Err(Stop::Closed) => return Err(Violation::new(format!("{what}: closed, and nobody closes"))),
+                Err(Stop::Closed) => {
+                    return Err(Violation::new(format!("{what}: closed, and nobody closes")));
+                }
                 Err(Stop::Wrong(violation)) => return Err(violation),
             }
         }

@@ -135,7 +135,11 @@ impl Worker {
     }
 
     /// Runs so many operations, or until `stop` or the database is closed. Lets go of the database.
-    pub(super) fn run(mut self, operations: u64, stop: &AtomicBool) -> Result<(Record, Held, u64, u64), Violation> {
+    pub(super) fn run(
+        mut self,
+        operations: u64,
+        stop: &AtomicBool,
+    ) -> Result<(Record, Held, u64, u64), Violation> {
         while self.operations < operations && !stop.load(Ordering::Relaxed) {
             match self.step() {
                 Ok(()) => self.operations += 1,
@@ -329,7 +333,14 @@ impl Worker {
         let mut entries = front.into_iter().peekable();
         let found = Key::all(other, self.shared.writers)
             .into_iter()
-            .map(|key| (key, entries.next_if(|(bytes, _)| *bytes == key.bytes()).map(|(_, id)| id)))
+            .map(|key| {
+                (
+                    key,
+                    entries
+                        .next_if(|(bytes, _)| *bytes == key.bytes())
+                        .map(|(_, id)| id),
+                )
+            })
             .collect();
         match entries.next() {
             None => Ok(found),
@@ -381,7 +392,9 @@ impl Worker {
 
     fn take_snapshot(&mut self) -> Result<(), Stop> {
         if self.held.snapshots.len() == HELD_MAX {
-            self.held.snapshots.swap_remove(self.rng.random_range(0..HELD_MAX));
+            self.held
+                .snapshots
+                .swap_remove(self.rng.random_range(0..HELD_MAX));
         }
         let (span, snapshot) = self.shared.timed(|| self.db.snapshot());
         let snapshot = self.shared.answer("snapshot", snapshot)?;
@@ -400,7 +413,9 @@ impl Worker {
         }
         let at = self.rng.random_range(0..self.held.snapshots.len());
         let held = self.held.snapshots.swap_remove(at);
-        let there = self.shared.answer("the snapshot of a keyspace", held.snapshot.keyspace(&self.other))?;
+        let there = self
+            .shared
+            .answer("the snapshot of a keyspace", held.snapshot.keyspace(&self.other))?;
         let found = match held.found {
             None => {
                 let mut found = self.read_all(self.shared.answer("iter", held.snapshot.iter())?, false)?;

@@ -17,12 +17,15 @@ fn model(preemptions_max: usize, test: impl Fn() + Sync + Send + 'static) {
         counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         test();
     });
-    println!("{} schedules", schedules.load(std::sync::atomic::Ordering::Relaxed));
+    println!(
+        "{} schedules",
+        schedules.load(std::sync::atomic::Ordering::Relaxed)
+    );
 }
 
 /// A tree that holds the given keys, each with its seqno: key n has seqno 1 + n.
 fn tree_of(keys: &[u8]) -> Arc<Memtable<3>> {
-    let memtable = Arc::new(Memtable::with_node_size(4 << 10));
+    let memtable = Arc::new(Memtable::with_node_size(4 << 10, Arc::default()));
     keys.iter().for_each(|key| insert(&memtable, *key));
     memtable
 }
