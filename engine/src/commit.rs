@@ -13,6 +13,9 @@ use siltstone_wal::{Log, RecordSeq, SegmentId};
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard, spin_loop};
 
+#[cfg(all(test, loom))]
+mod model;
+
 /// How often a writer looks for the lock, or for its predecessor, before it parks. What it waits for takes a fraction of
 /// a microsecond; to park and be woken takes several. It does not yield in between: on a busy machine that gives away a
 /// time slice.

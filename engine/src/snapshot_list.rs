@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use parking_lot::Mutex;
 use siltstone_sstable::SeqNo;
+
+use crate::sync::Mutex;
 
 /// The live snapshots, each seqno with the number of its holders.
 #[derive(Debug, Default)]

@@ -1,5 +1,5 @@
 //! What the lock-free parts are made of: the usual atomics and locks, or, under `--cfg loom`, those of the model
-//! checker, which runs small tests of these parts through all their schedules. `docs/testing.md` has the command.
+//! checker, which runs small tests of these parts through all their schedules. `tests/loom.sh` is the command.
 
 #[cfg(not(loom))]
 pub(crate) use {

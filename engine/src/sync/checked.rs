@@ -104,6 +104,12 @@ pub(crate) struct MutexGuard<'a, T> {
     is_locked: &'a StdAtomicBool,
 }
 
+impl<T: Default> Default for Mutex<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
 impl<T> Mutex<T> {
     pub(crate) fn new(value: T) -> Self {
         Self {
