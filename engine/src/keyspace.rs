@@ -14,6 +14,7 @@ use crate::db::Handle;
 use crate::iter::Iter;
 use crate::multi_get;
 use crate::options::BackgroundMode;
+use crate::super_version::SuperVersion;
 use crate::tree::Tree;
 use crate::value::Value;
 
@@ -287,8 +288,17 @@ pub(crate) fn cursor(
 ) -> Result<Cursor> {
     let view = tree.view();
     check_readable(core, tree)?;
-    let seqno = seqno.unwrap_or_else(|| core.visible());
+    let seqno = seqno.unwrap_or_else(|| visible_in(core, &view));
     Cursor::new(Arc::clone(core), view, seqno, bounds)
+}
+
+/// The last seqno up to which `view`, which may have been replaced meanwhile, has everything that is visible. Where a cursor finds a
+/// range dead, it says so of its seqno to all later ones: what its view does not have must not count as seen.
+pub(crate) fn visible_in(core: &Core, view: &SuperVersion) -> SeqNo {
+    let visible = core.visible();
+    // A put that the view does not have was given its seqno after the view's memtable had been sealed.
+    let sealed = view.memtable.sealed();
+    sealed.map_or(visible, |(last, _)| visible.min(last))
 }
 
 pub(crate) fn owned_bounds<K: AsRef<[u8]>>(bounds: impl RangeBounds<K>) -> KeyBounds {

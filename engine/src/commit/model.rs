@@ -51,7 +51,10 @@ impl Engine {
     fn read(&self) -> SeqNo {
         let visible = self.commit.visible();
         for inserted in &self.inserted[..usize::try_from(visible.0).unwrap()] {
-            assert!(inserted.load(Relaxed), "{visible} is visible, and not all up to it is there");
+            assert!(
+                inserted.load(Relaxed),
+                "{visible} is visible, and not all up to it is there"
+            );
         }
         visible
     }

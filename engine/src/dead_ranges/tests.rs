@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 use siltstone_vfs::MemFs;
 
+use crate::cursor::Cursor;
+use crate::keyspace::visible_in;
 use crate::{BackgroundMode, Db, Environment, Options, WriteBatch};
 
 fn open() -> Db {
@@ -81,6 +83,24 @@ fn a_walk_that_began_before_a_put_is_not_noted() {
     assert!(!cursor.valid());
     assert_eq!(ranges(&db), 0);
     assert_eq!(first_from(&db, 0).as_deref(), Some(&key(500)[..]));
+}
+
+/// A new cursor looks at the view and then at what is visible; in between the memtable is replaced, and a put goes to the next
+/// one. The cursor does not see it, and must not say that there was nothing to see.
+#[test]
+fn a_walk_over_a_view_that_was_replaced_is_not_noted() {
+    let db = open();
+    delete(&db, 0..1000);
+    let view = db.tree().view();
+    db.flush().unwrap();
+    db.put(key(500), "").unwrap();
+    let seqno = visible_in(db.core(), &view);
+    let everything = (Bound::Unbounded, Bound::Unbounded);
+    let mut cursor = Cursor::new(Arc::clone(db.core()), view, seqno, everything).unwrap();
+    cursor.first().unwrap();
+    assert!(!cursor.valid());
+    assert_eq!(ranges(&db), 0);
+    assert_eq!(first_from(&db, 4).as_deref(), Some(&key(500)[..]));
 }
 
 /// A snapshot from before the deletes sees what they hide from others.

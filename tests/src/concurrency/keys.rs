@@ -31,13 +31,6 @@ impl Key {
         own.chain(shared).collect()
     }
 
-    pub(super) fn is_other(self) -> bool {
-        match self {
-            Key::Stamp { other, .. } | Key::Own { other, .. } => other,
-            Key::Shared(_) => false,
-        }
-    }
-
     pub(super) fn bytes(self) -> Vec<u8> {
         match self {
             Key::Stamp { thread, .. } => format!("own/{thread}/stamp"),
@@ -87,7 +80,6 @@ mod tests {
             let keys = Key::all(other, 3);
             let bytes: Vec<_> = keys.iter().map(|key| key.bytes()).collect();
             assert!(bytes.is_sorted_by(|a, b| a < b));
-            assert!(keys.iter().all(|key| key.is_other() == other));
         }
     }
 }
