@@ -13,7 +13,7 @@ fn threads_see_one_order_of_everything() {
     let total = Mutex::new(ConcurrencyFigures::default());
     let start = std::time::Instant::now();
     // One after the other: each has threads enough.
-    Seeds::new("concurrency", "threads_see_one_order_of_everything", 24).run(1, |seed| {
+    Seeds::new("concurrency", "threads_see_one_order_of_everything", 48).run(1, |seed| {
         let figures = Concurrency::default().run(seed)?;
         total.lock().unwrap().add(&figures);
         Ok(())

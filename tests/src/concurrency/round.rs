@@ -50,7 +50,7 @@ impl<'s> Rounds<'s> {
     pub(super) fn new(suite: &'s Concurrency, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x7468_7265_6164);
         let temporary = seed
-            .is_multiple_of(4)
+            .is_multiple_of(8)
             .then(|| tempfile::tempdir().expect("a temporary directory"));
         let environment = match temporary {
             Some(_) => Environment {
