@@ -1,0 +1,664 @@
+//! The mutations: mistakes that somebody could really make, each with the suite that has to notice it.
+//!
+//! Suites that run histories from fixed seeds come first where one catches the mistake; unit tests where it takes two
+//! threads, a certain layout of a table, or a damage that no history meets.
+
+use crate::suite::Suite;
+
+/// A mistake to be made, and who catches it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mutation {
+    pub(crate) name: &'static str,
+    pub(crate) area: &'static str,
+    /// Relative to the workspace.
+    pub(crate) file: &'static str,
+    /// Occurs once in the file.
+    pub(crate) before: &'static str,
+    pub(crate) after: &'static str,
+    pub(crate) suite: Suite,
+    /// The promise that breaks.
+    pub(crate) breaks: &'static str,
+}
+
+const CRASH: Suite = Suite::integration("crash", "every_crash_leaves_a_prefix");
+const MODEL: Suite = Suite::integration("model", "in_memory");
+const LOAD: Suite = Suite::integration("lifecycle", "readers_see_whole_batches_under_load");
+const FAULTS: Suite = Suite::integration("faults", "every_io_error_once");
+const FAILED_SYNCS: Suite = Suite::integration("faults", "every_short_write_and_failed_sync_once");
+const DAMAGE: Suite = Suite::integration("damage", "every_byte");
+const WAL: Suite = Suite::unit("siltstone-wal", "");
+const SSTABLE: Suite = Suite::unit("siltstone-sstable", "");
+const COMPACTION: Suite = Suite::unit("siltstone-compaction", "");
+const VFS: Suite = Suite::unit("siltstone-vfs", "");
+
+/// All of them.
+pub(crate) const MUTATIONS: &[Mutation] = &[
+    // The write-ahead log.
+    Mutation {
+        name: "wal-checksum-unchecked",
+        area: "wal",
+        file: "wal/src/replay/mod.rs",
+        before: "        if stored != computed {\n            return stop(",
+        after: "        if stored == !computed {\n            return stop(",
+        suite: CRASH,
+        breaks: "a torn record is no record",
+    },
+    Mutation {
+        name: "wal-watermark-too-far",
+        area: "wal",
+        file: "wal/src/log.rs",
+        before: "        let synced = self.syncer.synced();\n        let header = RecordHeader {",
+        after: "        let synced = RecordSeq(self.next_sequence.0 - 1);\n        let header = RecordHeader {",
+        suite: CRASH,
+        breaks: "a power loss before any sync leaves a database that opens",
+    },
+    Mutation {
+        name: "wal-watermark-unread",
+        area: "wal",
+        file: "wal/src/replay/mod.rs",
+        before: "            self.synced = self.synced.max(header.synced.0);\n            let at = offset;",
+        after: "            let at = offset;",
+        suite: WAL,
+        breaks: "damage before the synced point is refused, not dropped as a torn tail",
+    },
+    Mutation {
+        name: "wal-foreign-segment-read",
+        area: "wal",
+        file: "wal/src/replay/mod.rs",
+        before: "        if header.segment != segment {",
+        after: "        if header.segment > segment {",
+        suite: WAL,
+        breaks: "records of another segment are not read",
+    },
+    Mutation {
+        name: "wal-superseded-one-too-few",
+        area: "wal",
+        file: "wal/src/replay/mod.rs",
+        before: "header.first_sequence.0 >= lowest_later",
+        after: "header.first_sequence.0 > lowest_later",
+        suite: WAL,
+        breaks: "what a recovery dropped stays dropped",
+    },
+    Mutation {
+        name: "wal-closed-means-durable",
+        area: "wal",
+        file: "engine/src/recovery.rs",
+        before: "let durable = outcome.closed && outcome.synced.next() == outcome.next_sequence;",
+        after: "let durable = outcome.closed || outcome.synced.next() == outcome.next_sequence;",
+        suite: Suite::integration("open", "a_sync_covers_what_was_dropped_unsynced"),
+        breaks: "what a recovery has read is durable before writes go on behind it",
+    },
+    // Group commit and durability.
+    Mutation {
+        name: "ack-before-sync",
+        area: "durability",
+        file: "engine/src/write.rs",
+        before: "            self.sync_to(record)?;\n        }\n        Ok(())\n    }\n\n    /// Holds the writer up",
+        after: "            let _ = record;\n        }\n        Ok(())\n    }\n\n    /// Holds the writer up",
+        suite: CRASH,
+        breaks: "a batch with Durability::Sync survives power loss",
+    },
+    Mutation {
+        name: "group-sync-covers-one-too-many",
+        area: "durability",
+        file: "wal/src/group_sync.rs",
+        before: ".partition(|waiter| waiter.sequence <= synced)",
+        after: ".partition(|waiter| waiter.sequence <= synced + 1)",
+        suite: WAL,
+        breaks: "nobody is told durable by a sync that began before the append",
+    },
+    Mutation {
+        name: "appended-read-after-the-sync",
+        area: "durability",
+        file: "wal/src/syncer.rs",
+        before: "        Ok(appended)\n    }",
+        after: "        let _ = appended;\n        Ok(self.appended.load(Ordering::Acquire))\n    }",
+        suite: WAL,
+        breaks: "a sync covers what was appended before it began, no more",
+    },
+    Mutation {
+        name: "sealed-segment-not-synced",
+        area: "durability",
+        file: "wal/src/syncer.rs",
+        before: "                .filter(|segment| !segment.durable)",
+        after: "                .filter(|segment| !segment.durable && !segment.sealed)",
+        suite: CRASH,
+        breaks: "a sync covers the segments before the last one",
+    },
+    Mutation {
+        name: "published-out-of-order",
+        area: "durability",
+        file: "engine/src/commit.rs",
+        before: "        self.wait_until_visible(SeqNo(first.0 - 1));\n",
+        after: "        let _ = first;\n",
+        suite: LOAD,
+        breaks: "a snapshot sees whole batches",
+    },
+    Mutation {
+        name: "published-before-insert",
+        area: "durability",
+        file: "engine/src/write.rs",
+        before: "        for operation in batch.operations() {\n            let operation = operation.expect(\"a batch decodes as it was encoded\");",
+        after: "        self.commit.publish(first, first.plus(batch.len() as u64 - 1));\n        for operation in batch.operations() {\n            let operation = operation.expect(\"a batch decodes as it was encoded\");",
+        suite: LOAD,
+        breaks: "what a snapshot sees is in its memtable",
+    },
+    Mutation {
+        name: "write-error-not-sticky",
+        area: "durability",
+        file: "engine/src/failure.rs",
+        before: "            self.failed.store(true, Ordering::Release);",
+        after: "            self.failed.store(false, Ordering::Release);",
+        suite: FAILED_SYNCS,
+        breaks: "after the first failed write all later ones are refused",
+    },
+    // The manifest.
+    Mutation {
+        name: "manifest-edit-not-synced",
+        area: "manifest",
+        file: "engine/src/manifest/log.rs",
+        before: "self.append(&record, true).inspect_err",
+        after: "self.append(&record, false).inspect_err",
+        suite: CRASH,
+        breaks: "an edit is durable before anything rests on it",
+    },
+    Mutation {
+        name: "manifest-name-not-synced",
+        area: "manifest",
+        file: "engine/src/manifest/log.rs",
+        before: "        self.fs.sync_dir(&self.dir)?;\n        self.switch_current",
+        after: "        self.switch_current",
+        suite: CRASH,
+        breaks: "CURRENT names a manifest that is there",
+    },
+    Mutation {
+        name: "current-content-not-synced",
+        area: "manifest",
+        file: "engine/src/manifest/log.rs",
+        before: "        file.append(content.as_bytes())?;\n        file.sync()?;",
+        after: "        file.append(content.as_bytes())?;",
+        suite: CRASH,
+        breaks: "CURRENT is whole before it takes its name",
+    },
+    Mutation {
+        name: "current-rename-not-synced",
+        area: "manifest",
+        file: "engine/src/manifest/log.rs",
+        before: "        self.fs.rename(&tmp, &self.dir.join(CURRENT))?;\n        self.fs.sync_dir(&self.dir)",
+        after: "        self.fs.rename(&tmp, &self.dir.join(CURRENT))",
+        suite: CRASH,
+        breaks: "the old manifest goes only when the new one is current for good",
+    },
+    Mutation {
+        name: "manifest-doubt-forgotten",
+        area: "manifest",
+        file: "engine/src/manifest/log.rs",
+        before: ".inspect_err(|_| self.in_doubt = true)?;",
+        after: "?;",
+        suite: FAULTS,
+        breaks: "tables of an edit that may have reached the disk are not removed",
+    },
+    Mutation {
+        name: "manifest-torn-taken-for-damage",
+        area: "manifest",
+        file: "engine/src/manifest/format.rs",
+        before: "record.synced > self.offset as u64",
+        after: "record.synced >= self.offset as u64",
+        suite: Suite::unit("siltstone", "a_hole_is_damage_only_below_the_synced_offset"),
+        breaks: "a power loss never makes a manifest look damaged",
+    },
+    // Flush.
+    Mutation {
+        name: "flush-without-log-sync",
+        area: "flush",
+        file: "engine/src/flush.rs",
+        before: "        self.sync_log_for(std::slice::from_ref(&edit))?;\n",
+        after: "",
+        suite: CRASH,
+        breaks: "a later operation in a table does not survive an earlier one in the log",
+    },
+    Mutation {
+        name: "flush-drops-tombstones",
+        area: "flush",
+        file: "engine/src/flush.rs",
+        before: "&snapshots, BottomCheck::never())",
+        after: "&snapshots, BottomCheck::always())",
+        suite: MODEL,
+        breaks: "a deleted key stays deleted",
+    },
+    Mutation {
+        name: "flush-forgets-snapshots",
+        area: "flush",
+        file: "engine/src/flush.rs",
+        before: "            let snapshots = self.snapshots.list();",
+        after: "            let snapshots: Vec<SeqNo> = Vec::new();",
+        suite: MODEL,
+        breaks: "a snapshot sees what it saw",
+    },
+    Mutation {
+        name: "flush-names-not-synced",
+        area: "flush",
+        file: "engine/src/table_writer.rs",
+        before: "            self.core.fs.sync_dir(&self.core.dir)?;\n",
+        after: "            let _ = &self.core.fs;\n",
+        suite: CRASH,
+        breaks: "a table's name is durable before the manifest names it",
+    },
+    Mutation {
+        name: "table-not-synced",
+        area: "flush",
+        file: "sstable/src/builder/output.rs",
+        before: "self.file.sync()",
+        after: "self.file.append(&[])",
+        suite: CRASH,
+        breaks: "a table is durable before the manifest names it",
+    },
+    Mutation {
+        name: "log-removed-one-too-far",
+        area: "flush",
+        file: "engine/src/install.rs",
+        before: ".find(|segment| segment.last >= oldest)",
+        after: ".find(|segment| segment.last > oldest)",
+        suite: CRASH,
+        breaks: "a log segment goes only when all in it is in tables",
+    },
+    Mutation {
+        name: "flush-does-not-wait-for-writers",
+        area: "flush",
+        file: "engine/src/flush.rs",
+        before: "        self.commit.wait_until_visible(last);\n",
+        after: "        let _ = last;\n",
+        suite: LOAD,
+        breaks: "a flushed memtable holds every batch that was given to it",
+    },
+    // Compaction.
+    Mutation {
+        name: "tombstone-dropped-one-level-early",
+        area: "compaction",
+        file: "compaction/src/bottom.rs",
+        before: "(plan.output_level + 1..LEVELS)",
+        after: "(plan.output_level + 2..LEVELS)",
+        suite: COMPACTION,
+        breaks: "a tombstone stays while anything lies below it",
+    },
+    Mutation {
+        name: "compaction-forgets-snapshots",
+        area: "compaction",
+        file: "engine/src/compact.rs",
+        before: "CompactionStream::new(merge, &snapshots, bottom)",
+        after: "CompactionStream::new(merge, &snapshots[..0], bottom)",
+        suite: MODEL,
+        breaks: "a snapshot sees what it saw",
+    },
+    Mutation {
+        name: "snapshot-bound-off-by-one",
+        area: "compaction",
+        file: "compaction/src/stream.rs",
+        before: "|snapshot| *snapshot < tag.seqno()",
+        after: "|snapshot| *snapshot <= tag.seqno()",
+        suite: COMPACTION,
+        breaks: "a snapshot sees the operation of its own seqno",
+    },
+    Mutation {
+        name: "versions-cut-apart",
+        area: "compaction",
+        file: "compaction/src/split.rs",
+        before: "Ordering::Equal => return false,",
+        after: "Ordering::Equal if output_size_bytes == 0 => return false,\n                    Ordering::Equal => {}",
+        suite: COMPACTION,
+        breaks: "the versions of a key lie in one table of a level",
+    },
+    Mutation {
+        name: "seqno-zero-above-older-versions",
+        area: "compaction",
+        file: "compaction/src/stream.rs",
+        before: "        if !oldest_stripe || !self.bottom.is_bottom(&self.user_key) {",
+        after: "        if !oldest_stripe {",
+        suite: MODEL,
+        breaks: "a put that hides something keeps its seqno",
+    },
+    Mutation {
+        name: "newer-l0-table-first",
+        area: "compaction",
+        file: "compaction/src/pick/l0.rs",
+        before: "        group[start..].to_vec()",
+        after: "        group[..group.len() - start].to_vec()",
+        suite: COMPACTION,
+        breaks: "no table leaves level 0 before an older one that it overlaps",
+    },
+    Mutation {
+        name: "moved-table-retired",
+        area: "compaction",
+        file: "engine/src/install.rs",
+        before: ".filter(|(_, id)| !edit.version.added.iter().any(|(_, added)| added.id == *id))",
+        after: ".filter(|_| true)",
+        suite: MODEL,
+        breaks: "a table that only moves to another level keeps its file",
+    },
+    // Snapshots.
+    Mutation {
+        name: "snapshot-released-for-all",
+        area: "snapshots",
+        file: "engine/src/snapshot_list.rs",
+        before: "            if *holders == 0 {",
+        after: "            if *holders <= 1 {",
+        suite: MODEL,
+        breaks: "a seqno is kept for as long as one of its snapshots lives",
+    },
+    Mutation {
+        name: "cursor-shows-newer",
+        area: "snapshots",
+        file: "engine/src/cursor.rs",
+        before: "            if tag.seqno() > self.seqno {",
+        after: "            if tag.seqno() > self.seqno.plus(1) {",
+        suite: MODEL,
+        breaks: "a cursor sees nothing newer than its snapshot",
+    },
+    Mutation {
+        name: "older-version-forgotten",
+        area: "snapshots",
+        file: "sstable/src/table.rs",
+        before: "Some(_) => return self.get_in_order(user_key, hash, seqno),",
+        after: "Some(_) => return Ok(None),",
+        suite: MODEL,
+        breaks: "a snapshot's get finds the version behind a newer one in a hash-indexed table",
+    },
+    Mutation {
+        name: "version-in-next-block-forgotten",
+        area: "snapshots",
+        file: "sstable/src/table.rs",
+        before: "if !self.index.separator_is(index, block, user_key) {",
+        after: "if self.index.count() > 0 {",
+        suite: SSTABLE,
+        breaks: "a get goes on where versions of a key go on in the next block",
+    },
+    // The reaper and what it removes.
+    Mutation {
+        name: "abandoned-tables-left",
+        area: "reaper",
+        file: "engine/src/table_writer.rs",
+        before: "        core.abandon(started);\n",
+        after: "        drop(started);\n",
+        suite: FAULTS,
+        breaks: "a failed job leaves no files",
+    },
+    Mutation {
+        name: "failed-removal-forgotten",
+        area: "reaper",
+        file: "engine/src/reaper.rs",
+        before: "                            core.counters.note_background_error(&error);\n                            self.failed.push(path);",
+        after: "                            core.counters.note_background_error(&error);\n                            drop(path);",
+        suite: FAULTS,
+        breaks: "an obsolete table whose removal failed is removed later",
+    },
+    Mutation {
+        name: "dropped-keyspace-not-retired",
+        area: "reaper",
+        file: "engine/src/tree.rs",
+        before: "            view.tables.handles().for_each(|handle| handle.retire());\n",
+        after: "",
+        suite: MODEL,
+        breaks: "a dropped keyspace leaves no files",
+    },
+    Mutation {
+        name: "doubtful-tables-removed",
+        area: "reaper",
+        file: "engine/src/install.rs",
+        before: "            let in_doubt = manifest.in_doubt();",
+        after: "            let in_doubt = manifest.in_doubt() && flushes;",
+        suite: FAILED_SYNCS,
+        breaks: "no table goes that a crash may find in the manifest",
+    },
+    Mutation {
+        name: "idle-with-garbage",
+        area: "reaper",
+        file: "engine/src/db.rs",
+        before: "!core.has_work() && !core.reap_undisturbed()",
+        after: "!core.has_work()",
+        suite: MODEL,
+        breaks: "wait_idle returns when obsolete files are gone",
+    },
+    Mutation {
+        name: "truncate-in-place",
+        area: "reaper",
+        file: "vfs/src/retire.rs",
+        before: "            len = (len - 1) / chunk_bytes * chunk_bytes;",
+        after: "            len = len / chunk_bytes * chunk_bytes;",
+        suite: VFS,
+        breaks: "cutting an obsolete table comes to an end",
+    },
+    // Filters, the hash index among them.
+    Mutation {
+        name: "filter-of-another-hash",
+        area: "filters",
+        file: "engine/src/super_version.rs",
+        before: "        let hash = key_hash(key);\n        for handle in self.tables.level(0)",
+        after: "        let hash = key_hash(key) ^ 1;\n        for handle in self.tables.level(0)",
+        suite: MODEL,
+        breaks: "a get and the filter it asks use one hash",
+    },
+    Mutation {
+        name: "hash-index-overflow-untold",
+        area: "filters",
+        file: "sstable/src/filter/hash_index.rs",
+        before: "None => words[bucket][GONE_ON] |= gone_on(hash),",
+        after: "None => words[bucket][GONE_ON] |= gone_on(hash.rotate_left(1)),",
+        suite: SSTABLE,
+        breaks: "a key that did not fit into its bucket is found in the next",
+    },
+    Mutation {
+        name: "hash-index-no-wrap",
+        area: "filters",
+        file: "sstable/src/filter/hash_index.rs",
+        before: "            probe.bucket = (probe.bucket + 1) % self.buckets;",
+        after: "            probe.bucket = (probe.bucket + 1).min(self.buckets - 1);",
+        suite: SSTABLE,
+        breaks: "a key that went on from the last bucket is found in the first",
+    },
+    Mutation {
+        name: "hash-index-zero-fingerprint",
+        area: "filters",
+        file: "sstable/src/filter/hash_index.rs",
+        before: "(low << place_bits).max(1 << place_bits)",
+        after: "low << place_bits",
+        suite: SSTABLE,
+        breaks: "a word that is taken is not zero",
+    },
+    Mutation {
+        name: "blocked-filter-one-probe-more",
+        area: "filters",
+        file: "sstable/src/filter/blocked.rs",
+        before: "probe(hash, probes, |byte, mask| missing |= !line[byte] & mask);",
+        after: "probe(hash, probes + 1, |byte, mask| missing |= !line[byte] & mask);",
+        suite: SSTABLE,
+        breaks: "a filter never says no to a key that is there",
+    },
+    // Iterators and cursors.
+    Mutation {
+        name: "excluded-bound-included",
+        area: "iterators",
+        file: "engine/src/cursor.rs",
+        before: "            Bound::Excluded(key) => self.merge.seek(InternalKey::new(key, Tag::LAST))?,",
+        after: "            Bound::Excluded(key) => self.merge.seek(InternalKey::new(key, Tag::FIRST))?,",
+        suite: MODEL,
+        breaks: "a range begins behind an excluded bound",
+    },
+    Mutation {
+        name: "prev-shows-a-key-twice",
+        area: "iterators",
+        file: "engine/src/cursor.rs",
+        before: "                self.stand = Stand::Nowhere;\n                self.merge.prev()?;",
+        after: "                self.stand = Stand::Nowhere;",
+        suite: MODEL,
+        breaks: "each step backwards shows another key",
+    },
+    Mutation {
+        name: "prev-takes-the-first-version",
+        area: "iterators",
+        file: "sstable/src/merge.rs",
+        before: "            && !self.heap[1..].iter().take(2).any(also_has)",
+        after: "            && !self.heap[1..].iter().take(1).any(also_has)",
+        suite: SSTABLE,
+        breaks: "backwards, the newest visible version of a key decides",
+    },
+    Mutation {
+        name: "level-seek-for-prev-off-by-one",
+        area: "iterators",
+        file: "engine/src/level_iter.rs",
+        before: "*table.meta().smallest <= *target.user_key",
+        after: "*table.meta().smallest < *target.user_key",
+        suite: MODEL,
+        breaks: "seek_for_prev finds a table's first key",
+    },
+    Mutation {
+        name: "block-search-past-the-key",
+        area: "iterators",
+        file: "sstable/src/block.rs",
+        before: "            if order == Ordering::Less {\n                low = middle + 1;",
+        after: "            if order != Ordering::Greater {\n                low = middle + 1;",
+        suite: SSTABLE,
+        breaks: "a seek stands on the first entry at or after its target",
+    },
+    Mutation {
+        name: "dead-range-not-revived",
+        area: "iterators",
+        file: "engine/src/write.rs",
+        before: "                view.dead.revive(operation.key);",
+        after: "                let _ = &view.dead;",
+        suite: Suite::unit("siltstone", "dead_ranges"),
+        breaks: "a put into a range that was found deleted is seen",
+    },
+    Mutation {
+        name: "dead-range-of-the-future",
+        area: "iterators",
+        file: "engine/src/dead_ranges.rs",
+        before: "(range.seqno <= seqno).then",
+        after: "(range.seqno >= SeqNo::ZERO || range.seqno <= seqno).then",
+        suite: Suite::unit("siltstone", "dead_ranges"),
+        breaks: "a snapshot from before the deletes sees what was deleted",
+    },
+    // Recovery.
+    Mutation {
+        name: "leftovers-removed-on-unsynced-word",
+        area: "recovery",
+        file: "engine/src/recovery.rs",
+        before: "            if !manifest.durable {",
+        after: "            if manifest.durable {",
+        suite: Suite::integration("regressions", "nothing_is_removed_on_the_word_of_a_manifest"),
+        breaks: "nothing is removed on the word of a manifest that a power loss can undo",
+    },
+    Mutation {
+        name: "replay-skips-one-operation",
+        area: "recovery",
+        file: "engine/src/recovery.rs",
+        before: "if operation.seqno <= state.keyspaces[&tree.id].flushed {",
+        after: "if operation.seqno <= state.keyspaces[&tree.id].flushed.plus(1) {",
+        suite: CRASH,
+        breaks: "the first operation after a flush is recovered",
+    },
+    Mutation {
+        name: "needed-segment-removed",
+        area: "recovery",
+        file: "engine/src/recovery.rs",
+        before: ".is_some_and(|state| id.0 < state.log_segment_min)",
+        after: ".is_some_and(|state| id.0 <= state.log_segment_min)",
+        suite: CRASH,
+        breaks: "a log segment goes only when the manifest calls it obsolete",
+    },
+    Mutation {
+        name: "replayed-not-synced",
+        area: "recovery",
+        file: "engine/src/recovery.rs",
+        before: "            if !durable {\n                fs.sync_file(&path)?;",
+        after: "            if durable {\n                fs.sync_file(&path)?;",
+        suite: CRASH,
+        breaks: "a second crash keeps what the first recovery showed",
+    },
+    Mutation {
+        name: "seqnos-given-out-again",
+        area: "recovery",
+        file: "engine/src/recovery.rs",
+        before: "        last = last.max(end);\n        match segment_last",
+        after: "        match segment_last",
+        suite: CRASH,
+        breaks: "seqnos of recovered operations are not given out again",
+    },
+    // What a table is checked for.
+    Mutation {
+        name: "block-checksum-unchecked",
+        area: "tables",
+        file: "sstable/src/table/block_access.rs",
+        before: "        if expected != found {\n            return damaged(format!(",
+        after: "        if expected == !found {\n            return damaged(format!(",
+        suite: DAMAGE,
+        breaks: "wrong bytes are never returned as right",
+    },
+    Mutation {
+        name: "table-length-unchecked",
+        area: "tables",
+        file: "sstable/src/format.rs",
+        before: "        if footer.file_len != file_len {",
+        after: "        if footer.file_len > file_len {",
+        suite: SSTABLE,
+        breaks: "a table that has grown behind its footer is refused",
+    },
+    Mutation {
+        name: "section-checksum-unchecked",
+        area: "tables",
+        file: "sstable/src/table/section.rs",
+        before: "|| found != section.checksum {",
+        after: "|| found == !section.checksum {",
+        suite: DAMAGE,
+        breaks: "index, filter and properties are checked before they are believed",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// So that the list is not found out to be stale by the run that needs it.
+    #[test]
+    fn every_mutation_still_applies() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut areas: BTreeMap<&str, usize> = BTreeMap::new();
+        for (nth, mutation) in MUTATIONS.iter().enumerate() {
+            let text = fs::read_to_string(root.join(mutation.file)).unwrap();
+            let times = text.matches(mutation.before).count();
+            assert_eq!(
+                times, 1,
+                "{}: found {times} times in {}",
+                mutation.name, mutation.file
+            );
+            assert_ne!(mutation.before, mutation.after, "{}", mutation.name);
+            let same_name = |other: &&Mutation| other.name == mutation.name;
+            assert!(
+                !MUTATIONS[..nth].iter().any(|other| same_name(&other)),
+                "{}",
+                mutation.name
+            );
+            *areas.entry(mutation.area).or_default() += 1;
+        }
+        assert!(MUTATIONS.len() >= 30);
+        for area in [
+            "wal",
+            "durability",
+            "manifest",
+            "flush",
+            "compaction",
+            "snapshots",
+            "reaper",
+            "filters",
+            "iterators",
+        ] {
+            assert!(
+                areas.get(area).is_some_and(|count| *count >= 3),
+                "{area}: {areas:?}"
+            );
+        }
+    }
+}
