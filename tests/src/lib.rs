@@ -9,6 +9,7 @@
 //! - [`DamageDriver`] flips bits and cuts files, and checks that every answer is right or an error.
 //! - [`Concurrency`] runs many threads over one database, and looks for an order that explains all that they saw.
 //! - [`ApplicationCrash`] crashes an application of yours at every I/O, and fails every I/O of it: see below.
+//! - [`FuzzTarget`] has hostile bytes read by everything that reads bytes.
 //! - [`Seeds`] runs any of them over many seeds; a failure prints its seed and the command that replays it.
 //!
 //! ```
@@ -69,6 +70,7 @@ mod damage;
 mod directory;
 
 mod fault;
+mod fuzz;
 mod model;
 mod progress;
 mod random_options;
@@ -85,6 +87,7 @@ pub use damage::{DamageDriver, DamageFigures};
 pub use directory::check_directory;
 
 pub use fault::{FaultDriver, FaultFigures, FaultPlan};
+pub use fuzz::FuzzTarget;
 pub use model::{Bounds, CommitIndex, DEFAULT_KEYSPACE, Entries, Incarnation, Model, State, Write};
 pub use progress::{Presence, Progress};
 pub use random_options::RandomOptions;

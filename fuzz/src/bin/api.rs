@@ -1,0 +1,6 @@
+//! Fuzzes [`FuzzTarget::Api`].
+#![no_main]
+
+use siltstone_tests::FuzzTarget;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| siltstone_fuzz::run(FuzzTarget::Api, input));
