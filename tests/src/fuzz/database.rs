@@ -79,6 +79,7 @@ pub(super) fn open_and_use(files: &[(&Path, &[u8])]) {
         let fs = restore(files.iter().copied());
         if let Ok(db) = open(&fs, mode) {
             use_all(&db);
+            drop(db);
             // A database that opened goes on opening.
             if let Err(error) = open(&fs, RecoveryMode::Salvage) {
                 panic!("opened once, and not again: {error:?}");
