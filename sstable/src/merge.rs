@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use siltstone_vfs::Result;
+use siltstone_vfs::{Error, ErrorKind, Result};
 use smallvec::SmallVec;
 
 use crate::index::head;
@@ -196,11 +196,17 @@ impl<I: InternalIterator> MergeIterator<I> {
             Ok(())
         });
         self.pivot = pivot;
-        debug_assert!(
-            result.is_err() || self.heap[0].source == current,
-            "turning does not move"
-        );
-        result
+        result?;
+        // Turning does not move. Where it did, a source does not stand where its seek should have put it: it is a table
+        // whose entries are not in order, which only reading all of it would have shown before.
+        if self.heap[0].source != current {
+            self.heap.clear();
+            return Err(
+                Error::new(ErrorKind::Corruption, "a merged table's entries are not in order")
+                    .with_advice("check the tables with sst-dump check"),
+            );
+        }
+        Ok(())
     }
 
     /// Moves the current source with `step` and restores the heap.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use siltstone_vfs::{Error, Result};
+use siltstone_vfs::{Error, ErrorKind, Result};
 
 use super::MergeIterator;
 use crate::fixture::{Entry, any_entries, any_move, cases, check_moves, key_of, put, sorted};
@@ -194,4 +194,55 @@ fn after_an_error_the_merge_is_not_valid_until_the_next_seek() {
             assert!(!iter.valid(), "{left}");
         }
     }
+}
+
+/// A source that is not in order: whatever is sought backwards, it stands on its last entry.
+struct Disordered(VecIterator);
+
+impl InternalIterator for Disordered {
+    fn seek_to_first(&mut self) -> Result<()> {
+        self.0.seek_to_first()
+    }
+    fn seek_to_last(&mut self) -> Result<()> {
+        self.0.seek_to_last()
+    }
+    fn seek(&mut self, target: InternalKey<'_>) -> Result<()> {
+        self.0.seek(target)
+    }
+    fn seek_for_prev(&mut self, _: InternalKey<'_>) -> Result<()> {
+        self.0.seek_to_last()
+    }
+    fn next(&mut self) -> Result<()> {
+        self.0.next()
+    }
+    fn prev(&mut self) -> Result<()> {
+        self.0.prev()
+    }
+    fn valid(&self) -> bool {
+        self.0.valid()
+    }
+    fn user_key(&self) -> &[u8] {
+        self.0.user_key()
+    }
+    fn tag(&self) -> Tag {
+        self.0.tag()
+    }
+    fn value(&self) -> &[u8] {
+        self.0.value()
+    }
+}
+
+/// A regression: a table with sound checksums and disordered entries ran into an assertion.
+#[test]
+fn turning_round_on_a_disordered_source_is_corruption() {
+    let source = |entries| Disordered(VecIterator::new(Arc::new(entries)));
+    let mut iter = MergeIterator::new(vec![
+        source(vec![put("b", 1, "")]),
+        source(vec![put("a", 1, ""), put("c", 1, "")]),
+    ]);
+    iter.seek_to_first().unwrap();
+    iter.next().unwrap();
+    assert_eq!(iter.user_key(), b"b");
+    assert_eq!(iter.prev().unwrap_err().kind(), ErrorKind::Corruption);
+    assert!(!iter.valid());
 }
