@@ -254,25 +254,31 @@ fn a_log_that_lost_all_its_headers_begins_where_it_had_begun() {
 /// crashed. What is left of the others is not where the log begins.
 #[test]
 fn segments_left_of_a_dropped_tail_are_superseded() {
-    let fs = mem_fs();
-    let (mut log, _) = create(&fs);
-    append_to(&mut log, 40);
-    assert!(log.segment() >= SegmentId(3));
-    let dropped = segments(&*fs);
-    drop(log);
-    let (mut log, _) = Log::create(fs.clone(), dir(), SegmentId(9), RecordSeq(1), small()).expect("created");
-    log.append(&[b"the first again"]).expect("appended");
-    let first = segment_path(dir(), dropped[0]);
-    fs.remove(&siltstone_vfs::Removable::plain(&first).expect("a log"))
-        .expect("removed");
-    let mut seen = Vec::new();
-    let replay = replay(&*fs, dir(), &segments(&*fs), TailPolicy::Strict, &mut |record| {
-        seen.push((record.segment, record.sequence, record.payload.to_vec()));
-        Ok(())
-    })
-    .expect("sound");
-    assert_eq!(seen, [(SegmentId(9), RecordSeq(1), b"the first again".to_vec())]);
-    assert_eq!(replay.next_sequence, RecordSeq(2));
+    // Without the first one, and with it alone.
+    for first_is_left in [false, true] {
+        let fs = mem_fs();
+        let (mut log, _) = create(&fs);
+        append_to(&mut log, 40);
+        assert!(log.segment() >= SegmentId(3));
+        let dropped = segments(&*fs);
+        drop(log);
+        let (mut log, _) =
+            Log::create(fs.clone(), dir(), SegmentId(9), RecordSeq(1), small()).expect("created");
+        log.append(&[b"the first again"]).expect("appended");
+        let (first, others) = dropped.split_at(1);
+        for id in if first_is_left { others } else { first } {
+            fs.remove(&siltstone_vfs::Removable::plain(&segment_path(dir(), *id)).expect("a log"))
+                .expect("removed");
+        }
+        let mut seen = Vec::new();
+        let replay = replay(&*fs, dir(), &segments(&*fs), TailPolicy::Strict, &mut |record| {
+            seen.push((record.segment, record.sequence, record.payload.to_vec()));
+            Ok(())
+        })
+        .expect("sound");
+        assert_eq!(seen, [(SegmentId(9), RecordSeq(1), b"the first again".to_vec())]);
+        assert_eq!(replay.next_sequence, RecordSeq(2));
+    }
 }
 
 /// A regression: the log's first segments were lost in a power loss, and one that was rotated from them was not. The one

@@ -22,7 +22,8 @@ pub(crate) struct Mutation {
 
 const CRASH: Suite = Suite::integration("crash", "every_crash_leaves_a_prefix");
 const MODEL: Suite = Suite::integration("model", "in_memory");
-const LOAD: Suite = Suite::integration("lifecycle", "readers_see_whole_batches_under_load");
+const LARGE_BATCHES: Suite = Suite::integration("survivors", "in_the_middle_of_large_batches");
+const DROPPED: Suite = Suite::integration("lifecycle", "a_dropped_keyspace_leaves_no_files");
 const FAULTS: Suite = Suite::integration("faults", "every_io_error_once");
 const FAILED_SYNCS: Suite = Suite::integration("faults", "every_short_write_and_failed_sync_once");
 const DAMAGE: Suite = Suite::integration("damage", "every_byte");
@@ -131,7 +132,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: "engine/src/commit.rs",
         before: "        self.wait_until_visible(SeqNo(first.0 - 1));\n",
         after: "        let _ = first;\n",
-        suite: LOAD,
+        suite: LARGE_BATCHES,
         breaks: "a snapshot sees whole batches",
     },
     Mutation {
@@ -140,7 +141,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: "engine/src/write.rs",
         before: "        for operation in batch.operations() {\n            let operation = operation.expect(\"a batch decodes as it was encoded\");",
         after: "        self.commit.publish(first, first.plus(batch.len() as u64 - 1));\n        for operation in batch.operations() {\n            let operation = operation.expect(\"a batch decodes as it was encoded\");",
-        suite: LOAD,
+        suite: LARGE_BATCHES,
         breaks: "what a snapshot sees is in its memtable",
     },
     Mutation {
@@ -268,7 +269,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: "engine/src/flush.rs",
         before: "        self.commit.wait_until_visible(last);\n",
         after: "        let _ = last;\n",
-        suite: LOAD,
+        suite: LARGE_BATCHES,
         breaks: "a flushed memtable holds every batch that was given to it",
     },
     // Compaction.
@@ -323,17 +324,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: "compaction/src/pick/l0.rs",
         before: "        group[start..].to_vec()",
         after: "        group[..group.len() - start].to_vec()",
-        suite: COMPACTION,
+        suite: Suite::integration_of("siltstone-compaction", "levels", ""),
         breaks: "no table leaves level 0 before an older one that it overlaps",
-    },
-    Mutation {
-        name: "moved-table-retired",
-        area: "compaction",
-        file: "engine/src/install.rs",
-        before: ".filter(|(_, id)| !edit.version.added.iter().any(|(_, added)| added.id == *id))",
-        after: ".filter(|_| true)",
-        suite: MODEL,
-        breaks: "a table that only moves to another level keeps its file",
     },
     // Snapshots.
     Mutation {
@@ -379,7 +371,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: "engine/src/table_writer.rs",
         before: "        core.abandon(started);\n",
         after: "        drop(started);\n",
-        suite: FAULTS,
+        suite: Suite::integration("survivors", "a_failed_flush_leaves_no_table"),
         breaks: "a failed job leaves no files",
     },
     Mutation {
@@ -388,7 +380,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: "engine/src/reaper.rs",
         before: "                            core.counters.note_background_error(&error);\n                            self.failed.push(path);",
         after: "                            core.counters.note_background_error(&error);\n                            drop(path);",
-        suite: FAULTS,
+        suite: Suite::integration("survivors", "an_obsolete_table_that_could_not_be_cut"),
         breaks: "an obsolete table whose removal failed is removed later",
     },
     Mutation {
@@ -397,7 +389,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: "engine/src/tree.rs",
         before: "            view.tables.handles().for_each(|handle| handle.retire());\n",
         after: "",
-        suite: MODEL,
+        suite: DROPPED,
         breaks: "a dropped keyspace leaves no files",
     },
     Mutation {
@@ -415,7 +407,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: "engine/src/db.rs",
         before: "!core.has_work() && !core.reap_undisturbed()",
         after: "!core.has_work()",
-        suite: MODEL,
+        suite: DROPPED,
         breaks: "wait_idle returns when obsolete files are gone",
     },
     Mutation {
@@ -427,13 +419,22 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         suite: VFS,
         breaks: "cutting an obsolete table comes to an end",
     },
+    Mutation {
+        name: "obsolete-table-kept",
+        area: "reaper",
+        file: "engine/src/install.rs",
+        before: "            removed.iter().for_each(|handle| handle.retire());\n",
+        after: "            drop(removed);\n",
+        suite: MODEL,
+        breaks: "what a compaction has merged leaves the disk",
+    },
     // Filters, the hash index among them.
     Mutation {
         name: "filter-of-another-hash",
         area: "filters",
         file: "engine/src/super_version.rs",
-        before: "        let hash = key_hash(key);\n        for handle in self.tables.level(0)",
-        after: "        let hash = key_hash(key) ^ 1;\n        for handle in self.tables.level(0)",
+        before: "        let hash = key_hash(key);",
+        after: "        let hash = key_hash(key) ^ 1;",
         suite: MODEL,
         breaks: "a get and the filter it asks use one hash",
     },
@@ -592,15 +593,6 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         after: "        if expected == !found {\n            return damaged(format!(",
         suite: DAMAGE,
         breaks: "wrong bytes are never returned as right",
-    },
-    Mutation {
-        name: "table-length-unchecked",
-        area: "tables",
-        file: "sstable/src/format.rs",
-        before: "        if footer.file_len != file_len {",
-        after: "        if footer.file_len > file_len {",
-        suite: SSTABLE,
-        breaks: "a table that has grown behind its footer is refused",
     },
     Mutation {
         name: "section-checksum-unchecked",

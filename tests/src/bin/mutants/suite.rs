@@ -27,6 +27,19 @@ impl Suite {
         }
     }
 
+    /// Tests of `tests/BINARY.rs` of another package, or of the folder of that name.
+    pub(crate) const fn integration_of(
+        package: &'static str,
+        binary: &'static str,
+        filter: &'static str,
+    ) -> Suite {
+        Suite {
+            package,
+            binary: Some(binary),
+            filter,
+        }
+    }
+
     /// Unit tests of a package.
     pub(crate) const fn unit(package: &'static str, filter: &'static str) -> Suite {
         Suite {
