@@ -63,6 +63,24 @@ impl State {
     }
 }
 
+impl State {
+    /// A line for each entry, in order: keyspace, key (escaped), length of the value, a checksum of it. An empty
+    /// keyspace has a line of its name alone.
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        for (name, entries) in &self.keyspaces {
+            if entries.is_empty() {
+                text += &format!("{name}\n");
+            }
+            for (key, value) in entries {
+                let (key, sum) = (key.escape_ascii(), siltstone_sstable::format::checksum(value));
+                text += &format!("{name}\t{key}\t{}\t{sum:016x}\n", value.len());
+            }
+        }
+        text
+    }
+}
+
 /// Scans a keyspace from its first entry on.
 pub(crate) fn read_forward(keyspace: &Keyspace) -> Result<Entries, Violation> {
     let mut entries = Entries::new();
