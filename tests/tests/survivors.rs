@@ -66,8 +66,8 @@ fn an_obsolete_table_that_could_not_be_cut_is_removed_later() {
     assert_eq!((fs.faults_struck(), tables(&mem)), (1, 1));
 }
 
-/// One thread writes batches that take long to insert; another commits small ones in the middle of that, takes a
-/// snapshot at what is visible then, and flushes. Whoever published before all that came before it were inserted would
+/// One thread writes batches that take long to insert; another commits small ones in the middle of that, and takes a
+/// snapshot at what is visible then; a third flushes. Whoever published before all that came before it were inserted would
 /// show half of a large batch, and a flush that did not wait for it would lose the other half.
 #[test]
 fn small_writes_and_flushes_in_the_middle_of_large_batches() {
@@ -96,18 +96,21 @@ fn small_writes_and_flushes_in_the_middle_of_large_batches() {
             }
             writing.store(false, Ordering::Release);
         });
+        let flusher = scope.spawn(|| {
+            while writing.load(Ordering::Acquire) {
+                db.flush().unwrap();
+            }
+        });
         let mut n = 0_u32;
         while writing.load(Ordering::Acquire) {
             db.put("small", n.to_le_bytes()).unwrap();
             let snapshot = db.snapshot().unwrap();
             let (a, b) = (snapshot.get(first).unwrap(), snapshot.get(last).unwrap());
             assert_eq!(a, b, "half of a batch is visible");
-            if n.is_multiple_of(8) {
-                db.flush().unwrap();
-            }
             n += 1;
         }
         writer.join().unwrap();
+        flusher.join().unwrap();
     });
     let found = db.iter().unwrap().filter(|entry| {
         let (key, value) = entry.as_ref().unwrap();
