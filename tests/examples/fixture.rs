@@ -17,6 +17,9 @@ use siltstone::{
 use siltstone_sstable::format::checksum;
 use siltstone_tests::{DEFAULT_KEYSPACE, State};
 
+/// Keyspace, key, and the value to put, or none to delete the key.
+type Write<'w> = (&'w str, Vec<u8>, Option<Vec<u8>>);
+
 type Outcome = Result<(), Box<dyn Error>>;
 
 fn main() -> Outcome {
@@ -157,7 +160,7 @@ impl Writer {
     }
 
     /// One batch of puts (`Some`) and deletes.
-    fn commit(&mut self, writes: &[(&str, Vec<u8>, Option<Vec<u8>>)]) -> Outcome {
+    fn commit(&mut self, writes: &[Write<'_>]) -> Outcome {
         let mut batch = WriteBatch::new();
         for (name, key, value) in writes {
             match (self.keyspaces.get(*name), value) {
@@ -197,7 +200,7 @@ fn value(n: u32, len: usize) -> Vec<u8> {
 }
 
 /// Keys and values of odd sizes.
-fn odd() -> Vec<(&'static str, Vec<u8>, Option<Vec<u8>>)> {
+fn odd() -> Vec<Write<'static>> {
     vec![
         (
             DEFAULT_KEYSPACE,

@@ -192,7 +192,6 @@ pub(super) fn build(filter: FilterKind, compression: Compression, keys: u32, val
         block_size_bytes: 512,
         compression,
         filter,
-        ..TableOptions::default()
     };
     let mut builder = TableBuilder::new(fs.create(&path).expect("memory has room"), &path, options);
     for key in 0..keys {
