@@ -10,6 +10,7 @@ pub(crate) use {
 };
 
 #[cfg(loom)]
+#[path = "sync/checked.rs"] // Also for an example that takes this file in by its path.
 mod checked;
 #[cfg(loom)]
 pub(crate) use checked::{Condvar, Mutex, MutexGuard, atomic, spin_loop, yield_now};
