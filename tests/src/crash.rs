@@ -1,5 +1,6 @@
 //! Crashes before every I/O of a history, and what must be left.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -87,9 +88,30 @@ impl CrashFigures {
 
 /// How the lights went out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Loss {
+pub enum Loss {
+    /// The process died: everything written is there, and what was not synced may still be lost when the power goes later.
     Process,
+    /// The power went; the seed chooses among the outcomes of what was not synced.
     Power(u64),
+}
+
+impl Loss {
+    /// What it leaves of a disk.
+    pub fn left(self, fs: &MemFs) -> MemFs {
+        match self {
+            Loss::Process => fs.killed_clone(),
+            Loss::Power(seed) => fs.crash_clone(seed),
+        }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Loss::Process => f.write_str("the process dies"),
+            Loss::Power(seed) => write!(f, "the power goes (loss {seed})"),
+        }
+    }
 }
 
 /// What was left at one point, and what had been promised.
@@ -117,7 +139,7 @@ impl<P> Point<P> {
 
 pub(crate) type Points<P> = Arc<Mutex<Vec<Point<P>>>>;
 
-fn changes_something(kind: OpKind) -> bool {
+pub(crate) fn changes_something(kind: OpKind) -> bool {
     !matches!(
         kind,
         OpKind::Open
@@ -160,12 +182,10 @@ pub(crate) fn watch<P: Clone + Send + 'static>(
 }
 
 fn outcomes(fs: &MemFs, seed: u64, losses: u64) -> Vec<(Loss, MemFs)> {
-    let power = (0..losses).map(|n| {
-        let seed = seed.wrapping_mul(31).wrapping_add(n);
-        (Loss::Power(seed), fs.crash_clone(seed))
-    });
-    std::iter::once((Loss::Process, fs.process_crash_clone()))
+    let power = (0..losses).map(|n| Loss::Power(seed.wrapping_mul(31).wrapping_add(n)));
+    std::iter::once(Loss::Process)
         .chain(power)
+        .map(|loss| (loss, loss.left(fs)))
         .collect()
 }
 
@@ -276,7 +296,7 @@ impl CrashDriver {
         left: &MemFs,
         figures: &mut CrashFigures,
     ) -> Result<(), Violation> {
-        let fs = left.process_crash_clone();
+        let fs = left.killed_clone();
         let faults = FaultFs::new(Arc::new(fs.clone()));
         let progress = Arc::new(Mutex::new(recovery.progress.clone()));
         let points = watch(&fs, &faults, &progress, recovery.seed, self.power_losses);
@@ -291,6 +311,15 @@ impl CrashDriver {
             figures.nested_points += 1;
             for (loss, left) in &point.left {
                 figures.recoveries += 1;
+                let recovery = Recovery {
+                    // What a killed process had not synced is still at stake while it is being recovered.
+                    floor: match loss {
+                        Loss::Process => recovery.floor,
+                        Loss::Power(_) => recovery.floor.min(recovery.progress.synced),
+                    },
+                    options: recovery.options.clone(),
+                    ..*recovery
+                };
                 recovery.check(left).map_err(|violation| {
                     let OpInfo {
                         index, kind, path, ..
@@ -322,7 +351,9 @@ impl Recovery<'_> {
     /// Opens what was left and checks all that is promised. Leaves `left` as it was.
     pub(crate) fn check(&self, left: &MemFs) -> Result<(), Violation> {
         let dir = Path::new("db");
-        let fs = left.process_crash_clone();
+        let fs = left.killed_clone();
+        // Whether it opens on a full disk is not asked here, and it is to take writes.
+        fs.set_capacity(None);
         let db = must("recovery", self.open(&fs))?;
         let report = db.recovery().clone();
         if report.recovered < report.durable {

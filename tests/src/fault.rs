@@ -25,6 +25,19 @@ pub struct FaultPlan {
     pub from_then_on: bool,
 }
 
+impl FaultPlan {
+    /// The fault to [inject](FaultFs::inject); it counts from then on.
+    pub fn fault(&self) -> Fault {
+        Fault {
+            nth: self.nth,
+            kinds: befallen(self.effect),
+            path_contains: None,
+            effect: self.effect,
+            repeat: self.from_then_on,
+        }
+    }
+}
+
 /// Runs one history again and again, each time with another I/O failing, and checks: no panic, no wrong answer, no
 /// error that the fault does not explain, writes refused with the cause after one has failed, nothing acknowledged
 /// lost, `resume` works once the disk does (and a full disk needs none), no file leaks.
@@ -120,13 +133,7 @@ impl FaultDriver {
         };
         let mem = MemFs::new();
         let faults = FaultFs::new(Arc::new(mem.clone()));
-        faults.inject(Fault {
-            nth: plan.nth,
-            kinds: befallen(plan.effect),
-            path_contains: None,
-            effect: plan.effect,
-            repeat: plan.from_then_on,
-        });
+        faults.inject(plan.fault());
         let judge = FaultJudge::new(faults.clone());
         let outcome = self.history(seed, plan, (&mem, &faults), judge, options);
         outcome.map_err(|violation| {

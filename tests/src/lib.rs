@@ -76,12 +76,13 @@ mod progress;
 mod random_options;
 mod seeds;
 mod session;
+mod simulation;
 mod violation;
 mod workload;
 
 pub use application::{ApplicationCrash, ApplicationFigures, ApplicationResult, Promises};
 pub use concurrency::{Concurrency, ConcurrencyFigures};
-pub use crash::{CrashDriver, CrashFigures};
+pub use crash::{CrashDriver, CrashFigures, Loss};
 
 pub use damage::{DamageDriver, DamageFigures};
 pub use directory::check_directory;
@@ -90,8 +91,9 @@ pub use fault::{FaultDriver, FaultFigures, FaultPlan};
 pub use fuzz::FuzzTarget;
 pub use model::{Bounds, CommitIndex, DEFAULT_KEYSPACE, Entries, Incarnation, Model, State, Write};
 pub use progress::{Presence, Progress};
-pub use random_options::RandomOptions;
+pub use random_options::{OptionGroup, RandomOptions};
 pub use seeds::{SEED_COUNT_VARIABLE, SEED_VARIABLE, Seeds, panic_message};
-pub use session::{FaultJudge, Session};
+pub use session::{FaultJudge, Session, Transcript};
+pub use simulation::{Crash, Simulation, SimulationFailure, SimulationFigures, Step, StepSet, shrink};
 pub use violation::Violation;
 pub use workload::{CursorStep, KEYSPACES, Operation, Workload, WorkloadOptions};

@@ -365,7 +365,7 @@ fn version_at(versions: &[(CommitIndex, Option<Vec<u8>>)], at: CommitIndex) -> O
     versions[n.checked_sub(1)?].1.as_deref()
 }
 
-fn entry_hash(key: &[u8], value: &[u8]) -> u64 {
+pub(crate) fn entry_hash(key: &[u8], value: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write_usize(key.len());
     hasher.write(key);

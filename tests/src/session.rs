@@ -4,10 +4,12 @@ mod commits;
 mod judge;
 mod keyspaces;
 mod reads;
+mod transcript;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,6 +20,7 @@ use siltstone::{
 
 pub use self::judge::FaultJudge;
 use self::reads::Walk;
+pub use self::transcript::Transcript;
 use crate::directory::check_directory;
 use crate::model::{Bounds, CommitIndex, Incarnation, Model, State, difference, show};
 use crate::progress::{Presence, Progress};
@@ -44,8 +47,19 @@ pub struct Session {
     snapshots: Vec<HeldSnapshot>,
     cursors: Vec<HeldCursor>,
     judge: Option<FaultJudge>,
+    /// Set where a crash has taken its copy of the disk: what the operation under way still does never happens.
+    crashed: Arc<AtomicBool>,
+    transcript: Transcript,
     /// Flushes and compactions before the last reopening.
     work_before: (u64, u64),
+}
+
+/// What a crash left, and what had been promised when it came.
+pub(crate) struct Wreck {
+    pub(crate) left: MemFs,
+    pub(crate) progress: Progress,
+    /// The first commit whose state may be found.
+    pub(crate) floor: CommitIndex,
 }
 
 struct HeldSnapshot {
@@ -107,6 +121,20 @@ impl Session {
         Self::start(Environment::default(), None, dir, options, Arc::default(), None)
     }
 
+    /// A new database in any environment. Where its clock is a manual one, `clock` is that clock, and time passes between
+    /// operations.
+    ///
+    /// # Errors
+    /// A [`Violation`] where opening fails.
+    pub fn in_environment(
+        environment: Environment,
+        clock: Option<ManualClock>,
+        dir: &Path,
+        options: RandomOptions,
+    ) -> Result<Session, Violation> {
+        Self::start(environment, clock, dir, options, Arc::default(), None)
+    }
+
     fn start(
         environment: Environment,
         clock: Option<ManualClock>,
@@ -135,6 +163,8 @@ impl Session {
             snapshots: Vec::new(),
             cursors: Vec::new(),
             judge,
+            crashed: Arc::default(),
+            transcript: Transcript::default(),
             work_before: (0, 0),
         };
         session.open()?;
@@ -164,6 +194,31 @@ impl Session {
         self.db.as_ref().expect("the database is open between operations")
     }
 
+    /// Writes every answer down from now on.
+    pub fn record(&mut self) {
+        self.transcript.begin();
+    }
+
+    /// The answers so far.
+    pub fn transcript(&self) -> &Transcript {
+        &self.transcript
+    }
+
+    /// The clock, where it is a manual one.
+    pub fn clock(&self) -> Option<&ManualClock> {
+        self.clock.as_ref()
+    }
+
+    /// Whoever takes a copy of the disk in the middle of an operation sets this until [`recover`](Session::recover).
+    pub(crate) fn crashed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.crashed)
+    }
+
+    /// The judge of faults, where there is one.
+    pub(crate) fn judge(&mut self) -> Option<&mut FaultJudge> {
+        self.judge.as_mut()
+    }
+
     /// Flushes and merging compactions so far.
     pub fn work_done(&self) -> (u64, u64) {
         let (flushes, compactions) = self.work_before;
@@ -185,6 +240,7 @@ impl Session {
         let outcome = match operation {
             Operation::Commit { batch, sync } => self.commit(batch, *sync),
             Operation::Get { .. }
+            | Operation::MultiGet { .. }
             | Operation::Scan { .. }
             | Operation::OpenCursor { .. }
             | Operation::MoveCursor { .. }
@@ -311,19 +367,79 @@ impl Session {
     }
 
     fn reopen(&mut self, clean: bool) -> Result<(), Violation> {
-        self.cursors.clear();
-        self.snapshots.clear();
-        self.keyspaces.clear();
-        self.work_before = self.work_done();
-        if let Some(db) = self.db.take()
-            && clean
-        {
+        let db = self.let_go();
+        if clean {
             match db.close() {
                 Ok(()) => self.note_durable(),
                 Err(error) => self.excuse("close", &error, false)?,
             }
+        } else {
+            drop(db);
         }
         self.open()
+    }
+
+    /// Reopens with other options.
+    ///
+    /// # Errors
+    /// A [`Violation`].
+    pub(crate) fn reopen_with(&mut self, options: RandomOptions, clean: bool) -> Result<(), Violation> {
+        self.options = options;
+        self.apply(&Operation::Reopen { clean })
+    }
+
+    /// Gives up whatever holds the database open, and hands out the last handle.
+    fn let_go(&mut self) -> Db {
+        self.cursors.clear();
+        self.snapshots.clear();
+        self.keyspaces.clear();
+        self.work_before = self.work_done();
+        self.db.take().expect("the database is open between operations")
+    }
+
+    /// Goes on, under `options`, from what a crash left and `fs` now shows; what happened after it never did. The clock
+    /// begins anew, as it does when a machine starts.
+    ///
+    /// # Errors
+    /// A [`Violation`] where what is recovered is not what was promised.
+    pub(crate) fn recover(
+        &mut self,
+        wreck: Wreck,
+        fs: Arc<dyn Fs>,
+        judge: FaultJudge,
+        options: RandomOptions,
+    ) -> Result<(), Violation> {
+        drop(self.let_go());
+        let clock = ManualClock::new();
+        self.environment = Environment {
+            fs,
+            clock: Arc::new(clock.clone()),
+            background: BackgroundMode::Manual,
+        };
+        self.clock = Some(clock);
+        self.judge = Some(judge);
+        self.options = options;
+        self.crashed.store(false, Ordering::Release);
+        self.model.rewind_to(wreck.progress.started);
+        let gone = self
+            .model
+            .keyspaces()
+            .filter(|name| !wreck.progress.keyspaces.contains_key(*name));
+        for name in gone.map(str::to_owned).collect::<Vec<_>>() {
+            self.model.drop_keyspace(&name);
+        }
+        let mut progress = wreck.progress;
+        progress.acknowledged = wreck.floor;
+        *self.progress.lock() = progress;
+        self.open()
+            .map_err(|violation| violation.context("recovering from the crash"))
+    }
+
+    /// Forgets the commits after `at`, which are not there: unless a crash came before that was known.
+    fn rewind_to(&mut self, at: CommitIndex) {
+        if !self.crashed.load(Ordering::Acquire) {
+            self.model.rewind_to(at);
+        }
     }
 
     /// Opens, and checks that everything acknowledged is there: whatever went before was at worst the death of the
@@ -370,7 +486,7 @@ impl Session {
             .model
             .matching_prefix(&found, &progress, within)
             .map_err(|violation| violation.context("after reopening"))?;
-        self.model.rewind_to(at);
+        self.rewind_to(at);
         let mut settled = self.progress.lock();
         settled.keyspaces.retain(|name, entry| {
             let there = found.keyspaces.contains_key(name);
@@ -448,12 +564,17 @@ impl Session {
     /// Calls `resume`, and checks that writes go on.
     ///
     /// # Errors
-    /// A [`Violation`] where it fails although nothing is left to fail.
+    /// A [`Violation`] where it fails and no fault explains it.
     pub fn resume(&mut self) -> Result<(), Violation> {
         if let Some(clock) = &self.clock {
             clock.advance(TIME_PER_OPERATION);
         }
-        must("resume", self.db().resume())?;
+        if let Some(judge) = &mut self.judge {
+            judge.begin_operation();
+        }
+        if let Err(error) = self.db().resume() {
+            return self.excuse("resume", &error, false);
+        }
         if let Some(judge) = &mut self.judge {
             judge.note_reopened();
         }
@@ -464,7 +585,7 @@ impl Session {
 }
 
 /// An operation for messages, without its bytes.
-fn summary(operation: &Operation) -> String {
+pub(crate) fn summary(operation: &Operation) -> String {
     match operation {
         Operation::Commit { batch, sync } => {
             let first = batch

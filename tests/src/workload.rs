@@ -45,6 +45,13 @@ pub enum Operation {
         /// The key.
         key: Vec<u8>,
     },
+    /// Reads several keys at once.
+    MultiGet {
+        /// The keyspace.
+        keyspace: String,
+        /// The keys, in any order, some of them twice.
+        keys: Vec<Vec<u8>>,
+    },
     /// Iterates from either end, as the bits of `ends` say.
     Scan {
         /// The keyspace.
@@ -109,7 +116,7 @@ pub enum Operation {
 }
 
 /// The shape of histories.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WorkloadOptions {
     /// How many different keys there are in a keyspace.
     pub keys: u32,
@@ -227,6 +234,11 @@ impl Workload {
         (low, high)
     }
 
+    fn keys(&mut self) -> Vec<Vec<u8>> {
+        let count = self.rng.random_range(0..40);
+        (0..count).map(|_| self.key()).collect()
+    }
+
     fn steps(&mut self) -> Vec<CursorStep> {
         let count = self.rng.random_range(1..25);
         (0..count)
@@ -242,7 +254,11 @@ impl Workload {
     }
 
     fn read(&mut self) -> Operation {
-        match self.rng.random_range(0..12) {
+        match self.rng.random_range(0..13) {
+            12 => Operation::MultiGet {
+                keyspace: self.keyspace(),
+                keys: self.keys(),
+            },
             0..3 => Operation::Get {
                 keyspace: self.keyspace(),
                 key: self.key(),

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use siltstone::vfs::FaultFs;
+use siltstone::vfs::{FaultFs, MemFs};
 use siltstone::{Error, ErrorKind};
 
 use crate::violation::Violation;
@@ -16,6 +16,10 @@ pub struct FaultJudge {
     /// A commit failed with an I/O error: until `resume` or reopening, none may succeed.
     sticky: Option<String>,
     mended: Cell<bool>,
+    /// The disk whose capacity is limited.
+    disk: Option<MemFs>,
+    /// Whether that disk has been full since the operation began.
+    full: Cell<bool>,
 }
 
 impl FaultJudge {
@@ -26,7 +30,34 @@ impl FaultJudge {
             faults,
             sticky: None,
             mended: Cell::new(false),
+            disk: None,
+            full: Cell::new(false),
         }
+    }
+
+    /// The same, where `disk` fills and is freed as well.
+    pub(crate) fn with_disk(faults: FaultFs, disk: MemFs, full: bool) -> Self {
+        Self {
+            disk: Some(disk),
+            full: Cell::new(full),
+            ..Self::new(faults)
+        }
+    }
+
+    /// A fault has been set: it can be mended again.
+    pub(crate) fn note_fault(&mut self) {
+        self.mended.set(false);
+    }
+
+    /// The disk has been filled, or freed.
+    pub(crate) fn note_disk(&mut self, full: bool) {
+        self.full.set(full);
+        self.mended.set(false);
+    }
+
+    /// Whether the disk is full.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.get()
     }
 
     pub(super) fn begin_operation(&mut self) {
@@ -40,6 +71,10 @@ impl FaultJudge {
     /// Takes the faults back: the disk works again. Says whether it had not been mended before.
     pub(super) fn mend(&self) -> bool {
         self.faults.clear();
+        if let Some(disk) = &self.disk {
+            disk.set_capacity(None);
+            self.full.set(false);
+        }
         !self.mended.replace(true)
     }
 
@@ -71,6 +106,10 @@ impl FaultJudge {
         let unexpected = |why: &str| {
             Violation::unexpected(during, error).context(format!("an error that no fault explains ({why})"))
         };
+        // No read needs room.
+        if self.full.get() && !reads_only && error.kind() == ErrorKind::NoSpace {
+            return Ok(());
+        }
         if self.faults.faults_struck() == 0 {
             return Err(unexpected("none has struck"));
         }
@@ -84,7 +123,8 @@ impl FaultJudge {
                 Ok(())
             }
             ErrorKind::Poisoned => Err(unexpected("the cause is not named")),
-            ErrorKind::NoSpace => Ok(()),
+            ErrorKind::NoSpace if self.struck_in_this_operation() => Ok(()),
+            ErrorKind::NoSpace => Err(unexpected("the disk has room again")),
             ErrorKind::Io if names_cause => Ok(()),
             // What a failed creation of the very first files leaves.
             _ => Err(unexpected("it is of another kind")),

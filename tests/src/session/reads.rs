@@ -2,7 +2,7 @@
 
 use siltstone::{Cursor, Keyspace, KeyspaceSnapshot, Snapshot};
 
-use super::{HELD_MAX, HeldCursor, HeldSnapshot, Session};
+use super::{HELD_MAX, HeldCursor, HeldSnapshot, Session, Transcript};
 use crate::model::{Bounds, CommitIndex, Incarnation, Model, show};
 use crate::violation::Violation;
 use crate::workload::{CursorStep, Operation};
@@ -50,7 +50,26 @@ impl Session {
         match operation {
             Operation::Get { keyspace, key } => {
                 if let Some((keyspace, incarnation)) = self.keyspace(keyspace) {
-                    get(&keyspace, key, self.model.get(incarnation, key, now))?;
+                    let expected = self.model.get(incarnation, key, now);
+                    get(&keyspace, key, expected, &mut self.transcript)?;
+                }
+            }
+            Operation::MultiGet { keyspace, keys } => {
+                if let Some((keyspace, incarnation)) = self.keyspace(keyspace) {
+                    let found = keyspace.multi_get(keys);
+                    if found.len() != keys.len() {
+                        return Err(Violation::new(format!(
+                            "multi_get of {} keys gives {} answers",
+                            keys.len(),
+                            found.len()
+                        ))
+                        .into());
+                    }
+                    for (key, found) in keys.iter().zip(found) {
+                        let found = asked("multi_get", found)?;
+                        self.transcript.answer(key, found.as_deref());
+                        same(key, self.model.get(incarnation, key, now), found.as_deref())?;
+                    }
                 }
             }
             Operation::Scan {
@@ -60,7 +79,8 @@ impl Session {
             } => {
                 if let Some((keyspace, incarnation)) = self.keyspace(keyspace) {
                     let iter = asked("range", keyspace.range(bounds.clone()))?;
-                    scan(iter, &self.model.range(incarnation, bounds, now), *ends)?;
+                    let expected = self.model.range(incarnation, bounds, now);
+                    scan(iter, &expected, *ends, &mut self.transcript)?;
                 }
             }
             Operation::OpenCursor { keyspace, bounds } => {
@@ -88,6 +108,11 @@ impl Session {
                     for step in steps {
                         held.walk
                             .step(&self.model, held.keyspace, &mut held.cursor, step)?;
+                        let shown = held
+                            .cursor
+                            .valid()
+                            .then(|| (held.cursor.key(), held.cursor.value()));
+                        self.transcript.entry(shown);
                     }
                 }
             }
@@ -140,6 +165,7 @@ impl Session {
         )?;
         let expected = self.model.get(incarnation, key, held.at);
         let found = asked("get at a snapshot", view.get(key))?;
+        self.transcript.answer(key, found.as_deref());
         same(key, expected, found.as_deref())?;
         let lent = asked("get_ref at a snapshot", view.get_ref(key))?;
         same(key, expected, lent)?;
@@ -149,6 +175,7 @@ impl Session {
             asked("iter of a snapshot", view.iter())?,
             &expected,
             0xAAAA_F0F0_0F0F_5555,
+            &mut self.transcript,
         )
     }
 }
@@ -165,8 +192,15 @@ fn same(key: &[u8], expected: Option<&[u8]>, found: Option<&[u8]>) -> Result<(),
     )))
 }
 
-fn get(keyspace: &Keyspace, key: &[u8], expected: Option<&[u8]>) -> Result<(), Failed> {
-    same(key, expected, asked("get", keyspace.get(key))?.as_deref())?;
+fn get(
+    keyspace: &Keyspace,
+    key: &[u8],
+    expected: Option<&[u8]>,
+    transcript: &mut Transcript,
+) -> Result<(), Failed> {
+    let found = asked("get", keyspace.get(key))?;
+    transcript.answer(key, found.as_deref());
+    same(key, expected, found.as_deref())?;
     same(
         key,
         expected,
@@ -183,7 +217,12 @@ fn get(keyspace: &Keyspace, key: &[u8], expected: Option<&[u8]>) -> Result<(), F
 }
 
 /// Takes entries from both ends, as the bits of `ends` say, until they meet.
-fn scan(mut iter: siltstone::Iter, expected: &[(&[u8], &[u8])], ends: u64) -> Result<(), Failed> {
+fn scan(
+    mut iter: siltstone::Iter,
+    expected: &[(&[u8], &[u8])],
+    ends: u64,
+    transcript: &mut Transcript,
+) -> Result<(), Failed> {
     let (mut front, mut back) = (0, expected.len());
     for n in 0.. {
         let from_back = ends >> (n % 64) & 1 == 1;
@@ -199,6 +238,7 @@ fn scan(mut iter: siltstone::Iter, expected: &[(&[u8], &[u8])], ends: u64) -> Re
         };
         let found = asked("a step of an iterator", found.transpose())?;
         let found = found.as_ref().map(|(key, value)| (&key[..], &value[..]));
+        transcript.entry(found);
         if found != expected {
             let show_entry = |(key, value): (&[u8], &[u8])| format!("{} = {}", show(key), show(value));
             return Err(Violation::new(format!(

@@ -41,8 +41,31 @@ impl MemFs {
         state.survivor(names, |inode| surviving_content(inode, tendency, &mut rng))
     }
 
-    /// The file system after the death of the process: every write and every name is there, and durable;
-    /// nothing is locked, and no open file refers to it.
+    /// The file system after the death of the process, and before a power loss: every write and every name is
+    /// there, and what was not synced is not durable yet. Nothing is locked, and no open file refers to it.
+    ///
+    /// A process that finds such files must not take for durable what it reads: a later
+    /// [`crash_clone`](MemFs::crash_clone) may lose it.
+    pub fn killed_clone(&self) -> MemFs {
+        let state = self.state.lock();
+        let mut inodes = state.inodes.clone();
+        inodes.values_mut().for_each(|inode| inode.handles = 0);
+        let mut state = State {
+            inodes,
+            names: state.names.clone(),
+            next_inode: state.next_inode,
+            capacity_bytes: state.capacity_bytes,
+            used_bytes: state.used_bytes,
+            locked: Default::default(),
+        };
+        state.drop_unreachable();
+        MemFs {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// The file system after the death of the process, once all that it wrote has reached the disk by itself:
+    /// every write and every name is there, and durable; nothing is locked, and no open file refers to it.
     pub fn process_crash_clone(&self) -> MemFs {
         let state = self.state.lock();
         state.survivor(state.names.after_process_crash(), |inode| {

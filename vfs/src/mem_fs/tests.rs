@@ -372,6 +372,34 @@ fn the_death_of_the_process_loses_nothing() {
 }
 
 #[test]
+fn what_a_killed_process_had_not_synced_a_later_power_loss_may_still_take() {
+    let fs = new_fs();
+    durable(&fs, "db/old", b"old");
+    durable(&fs, "db/held", b"held");
+    let mut file = fs.create(Path::new("db/new")).unwrap();
+    file.append(b"new").unwrap();
+    let held = fs.open(Path::new("db/held")).unwrap();
+    remove(&fs, "db/held");
+    let _lock = fs.lock_dir(Path::new(DIR)).unwrap();
+
+    let after = fs.killed_clone();
+    assert_eq!(dump(&after), dump(&fs));
+    assert_eq!(outcomes(&after), outcomes(&fs));
+    assert!(outcomes(&after).len() > 3);
+    // Independent, unlocked, and what was removed comes back with all its bytes or not at all.
+    after.lock_dir(Path::new(DIR)).unwrap();
+    after.write_file("db/other", b"other").unwrap();
+    assert!(!fs.exists(Path::new("db/other")).unwrap());
+    assert_eq!(
+        contents(&after, "db/held"),
+        BTreeSet::from([None, Some(b"held".to_vec())])
+    );
+    after.sync_dir(Path::new(DIR)).unwrap();
+    assert_eq!(contents(&after, "db/held"), BTreeSet::from([None]));
+    drop(held);
+}
+
+#[test]
 fn growth_stops_at_the_capacity() {
     let fs = new_fs();
     fs.set_capacity(Some(100));
