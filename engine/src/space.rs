@@ -89,7 +89,10 @@ impl Space {
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::NoSpace => Err(refusal(core)),
-            Err(error) => Err(error),
+            Err(error) => {
+                core.note_failure(&error);
+                Err(error)
+            }
         }
     }
 }

@@ -391,3 +391,29 @@ fn nothing_is_removed_on_the_word_of_a_manifest_that_a_power_loss_can_undo() {
         }
     }
 }
+
+/// Was: an I/O error met while a put looked whether a full disk has room again was not sticky: the put failed with it, the
+/// next one was taken.
+#[test]
+fn an_io_error_of_the_probe_for_room_is_sticky() {
+    let mem = MemFs::new();
+    let fs = FaultFs::new(Arc::new(mem.clone()));
+    let clock = ManualClock::new();
+    let environment = Environment {
+        clock: Arc::new(clock.clone()),
+        ..manual(&fs)
+    };
+    let db = small().open_with("db", environment).unwrap();
+    db.put("a", "1").unwrap();
+    mem.set_capacity(Some(mem.bytes_used()));
+    while db.put("a", [1; 4000]).is_ok() {}
+    clock.advance(Duration::from_secs(1));
+    fs.inject(fault(OpKind::Exists, FaultEffect::Eio, "RESERVE"));
+    assert_eq!(db.put("b", "1").unwrap_err().kind(), ErrorKind::Io);
+    fs.clear();
+    mem.set_capacity(None);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(db.put("b", "2").unwrap_err().kind(), ErrorKind::Poisoned);
+    db.resume().unwrap();
+    db.put("b", "3").unwrap();
+}

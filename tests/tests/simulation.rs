@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use siltstone_tests::{Operation, Seeds, Simulation, SimulationFigures, Step, Violation};
+use siltstone_tests::{Seeds, Simulation, SimulationFigures, Violation};
 
 fn check(simulation: &Simulation, seed: u64) -> Result<SimulationFigures, Violation> {
     simulation

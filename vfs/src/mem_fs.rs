@@ -66,6 +66,11 @@ impl MemFs {
         self.state.lock().capacity_bytes = capacity_bytes;
     }
 
+    /// The limit that was [set](Self::set_capacity), in bytes.
+    pub fn capacity(&self) -> Option<u64> {
+        self.state.lock().capacity_bytes
+    }
+
     /// The lengths of all named files together; a file with several names counts once.
     pub fn bytes_used(&self) -> u64 {
         self.state.lock().used_bytes

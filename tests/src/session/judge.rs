@@ -18,7 +18,7 @@ pub struct FaultJudge {
     mended: Cell<bool>,
     /// The disk whose capacity is limited.
     disk: Option<MemFs>,
-    /// Whether that disk has been full since the operation began.
+    /// Whether it is limited.
     full: Cell<bool>,
 }
 
@@ -36,10 +36,10 @@ impl FaultJudge {
     }
 
     /// The same, where `disk` fills and is freed as well.
-    pub(crate) fn with_disk(faults: FaultFs, disk: MemFs, full: bool) -> Self {
+    pub(crate) fn with_disk(faults: FaultFs, disk: MemFs) -> Self {
         Self {
+            full: Cell::new(disk.capacity().is_some()),
             disk: Some(disk),
-            full: Cell::new(full),
             ..Self::new(faults)
         }
     }
@@ -53,11 +53,6 @@ impl FaultJudge {
     pub(crate) fn note_disk(&mut self, full: bool) {
         self.full.set(full);
         self.mended.set(false);
-    }
-
-    /// Whether the disk is full.
-    pub(crate) fn is_full(&self) -> bool {
-        self.full.get()
     }
 
     pub(super) fn begin_operation(&mut self) {

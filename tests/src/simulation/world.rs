@@ -58,7 +58,7 @@ impl<'w> World<'w> {
         let (mem, progress) = (MemFs::new(), Arc::default());
         let faults = FaultFs::new(Arc::new(mem.clone()));
         faults.set_tracing(false);
-        let judge = FaultJudge::with_disk(faults.clone(), mem.clone(), false);
+        let judge = FaultJudge::with_disk(faults.clone(), mem.clone());
         let session = Session::begin(
             Arc::new(faults.clone()),
             Path::new(DIR),
@@ -182,9 +182,8 @@ impl<'w> World<'w> {
             Some(seed) => RandomOptions::with_defaults(seed, self.plain),
             None => self.session.options().clone(),
         };
-        let full = self.session.judge().is_some_and(|judge| judge.is_full());
         for (io, loss) in &crash.nested {
-            if let Some(inner) = crash_recovery(&wreck, &options, *io, *loss, full)? {
+            if let Some(inner) = crash_recovery(&wreck, &options, *io, *loss)? {
                 self.figures.nested_crashes += 1;
                 wreck = inner;
             }
@@ -205,7 +204,7 @@ impl<'w> World<'w> {
         if let Some(plan) = &crash.fault {
             self.faults.inject(plan.fault());
         }
-        let judge = FaultJudge::with_disk(self.faults.clone(), self.mem.clone(), full);
+        let judge = FaultJudge::with_disk(self.faults.clone(), self.mem.clone());
         self.session
             .recover(wreck, Arc::new(self.faults.clone()), judge, options)
             .map_err(named)?;
@@ -263,7 +262,6 @@ fn crash_recovery(
     options: &RandomOptions,
     io: u64,
     loss: Loss,
-    full: bool,
 ) -> Result<Option<Wreck>, Violation> {
     let mem = wreck.left.killed_clone();
     let faults = FaultFs::new(Arc::new(mem.clone()));
@@ -284,7 +282,7 @@ fn crash_recovery(
         .open_with(DIR, environment(Arc::new(faults.clone())));
     faults.clear_on_op();
     match opened {
-        Err(error) if full && error.kind() == ErrorKind::NoSpace => {}
+        Err(error) if wreck.left.capacity().is_some() && error.kind() == ErrorKind::NoSpace => {}
         opened => drop(must("a recovery that is to be crashed", opened)?),
     }
     let left = left.lock().1.take();
