@@ -63,6 +63,11 @@ impl FaultJudge {
         self.faults.faults_struck() > self.struck_before
     }
 
+    /// Whether what is read, and changed, right after an opening may fail: a change of options needs room.
+    pub(super) fn may_explain_failed_open(&self) -> bool {
+        self.struck_in_this_operation() || self.full.get()
+    }
+
     /// Takes the faults back: the disk works again. Says whether it had not been mended before.
     pub(super) fn mend(&self) -> bool {
         self.faults.clear();

@@ -178,6 +178,9 @@ impl<'w> World<'w> {
     /// Checks all that is promised of what a crash left, and goes on from there.
     fn recover(&mut self, mut wreck: Wreck, crash: &Crash) -> Result<(), Violation> {
         self.figures.crashes += 1;
+        // What the dead process's handles still do as they go is nobody's affair.
+        self.faults.clear_on_op();
+        self.watch.lock().armed = Armed::No;
         let options = match crash.options {
             Some(seed) => RandomOptions::with_defaults(seed, self.plain),
             None => self.session.options().clone(),
