@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use siltstone::vfs::{ManualClock, MemFs};
 use siltstone::{BackgroundMode, Db, Environment, ErrorKind, Keyspace, RecoveryMode, VerifyOptions};
 
-use crate::model::{DEFAULT_KEYSPACE, Entries, State, difference, show};
+use crate::model::{DEFAULT_KEYSPACE, Entries, Model, State, difference, show};
 use crate::random_options::RandomOptions;
 use crate::session::Session;
 use crate::violation::{Violation, must};
@@ -17,12 +17,16 @@ use crate::workload::{Operation, Workload, WorkloadOptions};
 /// Builds a database from a seed, closes it, damages copies of it, and checks that every answer is right or an error:
 /// never a wrong answer, never a panic.
 ///
-/// The one exception is what nothing can tell from a torn tail: log records past the point that the log itself says
-/// was synced. A database that was closed has none.
+/// The exception is what nothing within the files can tell from an honest past: a log segment that is empty, missing or an
+/// earlier version of itself may be what a crash left of it, and a manifest or `CURRENT` of an earlier moment was right
+/// then. What is promised of those is less: an error, or in every keyspace a state that it once had.
 #[derive(Clone, Debug)]
 pub struct DamageDriver {
     files: Vec<(PathBuf, Vec<u8>)>,
+    /// What each file once was, under the same name.
+    past: Vec<(PathBuf, Vec<u8>)>,
     state: State,
+    model: Model,
     options: RandomOptions,
 }
 
@@ -37,6 +41,8 @@ pub struct DamageFigures {
     pub damaged: u64,
     /// Copies that answered everything, and rightly.
     pub harmless: u64,
+    /// Copies that answered as an earlier state, which nothing within the files can tell.
+    pub past: u64,
 }
 
 impl DamageFigures {
@@ -46,13 +52,24 @@ impl DamageFigures {
         self.refused += other.refused;
         self.damaged += other.damaged;
         self.harmless += other.harmless;
+        self.past += other.past;
     }
+}
+
+/// What is promised of damaged files, an error aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Promise {
+    /// The right answers.
+    Present,
+    /// In every keyspace a state that one of its name once had.
+    SomePast,
 }
 
 enum Outcome {
     Refused,
     Damaged,
     Harmless,
+    Past,
 }
 
 impl DamageDriver {
@@ -64,23 +81,30 @@ impl DamageDriver {
         let mem = MemFs::new();
         let options = RandomOptions::new(seed);
         let mut session = Session::on(Arc::new(mem.clone()), Path::new("db"), options.clone())?;
+        let mut past: Vec<(PathBuf, Vec<u8>)> = Vec::new();
         for operation in Workload::new(seed, workload).take(operations) {
             session.apply(&operation)?;
+            for file in contents(&mem)? {
+                let known = past.iter().rev().find(|(path, _)| *path == file.0);
+                if known.is_none_or(|known| *known != file) {
+                    past.push(file);
+                }
+            }
         }
         // Data in the log, in memory and in tables.
         session.apply(&Operation::Reopen { clean: true })?;
-        let state = session.model().state_at(session.model().last());
+        let model = session.model().clone();
         session.close()?;
-        let files = mem
-            .files()
-            .into_iter()
-            .filter(|(path, _)| !path.ends_with("LOCK") && !path.ends_with("RESERVE"));
-        let files = files
-            .map(|(path, _)| Ok((path.clone(), must("reading a file", mem.read_file(&path))?)))
-            .collect::<Result<Vec<_>, Violation>>()?;
+        let files = contents(&mem)?;
+        past.retain(|old| {
+            let mut now = files.iter();
+            now.any(|now| now.0 == old.0) && !files.contains(old)
+        });
         Ok(Self {
             files,
-            state,
+            past,
+            state: model.state_at(model.last()),
+            model,
             options,
         })
     }
@@ -117,45 +141,209 @@ impl DamageDriver {
         Ok(figures)
     }
 
-    /// Cuts each file at `cuts` random lengths. (Not to nothing: an empty log segment is what a crash leaves of one
-    /// that was being made, and says nothing about what it held before.)
+    /// Cuts each file at `cuts` random lengths. (Not to nothing: see [`truncate_every`](Self::truncate_every).)
     ///
     /// # Errors
     /// A [`Violation`] that names the file and the length.
     pub fn truncate(&self, cuts: usize, seed: u64) -> Result<DamageFigures, Violation> {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut figures = DamageFigures::default();
-        for (n, (path, bytes)) in self.files.iter().enumerate() {
+        for (n, (_, bytes)) in self.files.iter().enumerate() {
             for _ in 0..cuts.min(bytes.len().saturating_sub(1)) {
                 let len = rng.random_range(1..bytes.len());
-                self.try_one(n, bytes[..len].to_vec(), &mut figures)
+                self.cut(n, len, &mut figures)?;
+            }
+        }
+        Ok(figures)
+    }
+
+    /// Cuts each file at the lengths from `from` on in steps of `stride`, nothing at all included, one copy each.
+    ///
+    /// # Errors
+    /// A [`Violation`] that names the file and the length.
+    pub fn truncate_every(&self, from: usize, stride: usize) -> Result<DamageFigures, Violation> {
+        let mut figures = DamageFigures::default();
+        let mut start = 0;
+        for (n, (_, bytes)) in self.files.iter().enumerate() {
+            let first = (from + stride - start % stride) % stride;
+            for len in (first..bytes.len()).step_by(stride) {
+                self.cut(n, len, &mut figures)?;
+            }
+            start += bytes.len();
+        }
+        Ok(figures)
+    }
+
+    fn cut(&self, nth: usize, len: usize, figures: &mut DamageFigures) -> Result<(), Violation> {
+        let (path, bytes) = &self.files[nth];
+        // A segment that a crash left while it was being made is empty, too.
+        let promise = if len == 0 && is_log(path) {
+            Promise::SomePast
+        } else {
+            Promise::Present
+        };
+        let mut files = self.files.clone();
+        files[nth].1.truncate(len);
+        self.try_files(&files, promise, figures).map_err(|violation| {
+            violation.context(format!(
+                "{} cut from {} to {len} bytes",
+                path.display(),
+                bytes.len()
+            ))
+        })
+    }
+
+    /// Exchanges the bytes of every two files.
+    ///
+    /// # Errors
+    /// A [`Violation`] that names the files.
+    pub fn swap_every(&self) -> Result<DamageFigures, Violation> {
+        let mut figures = DamageFigures::default();
+        for n in 0..self.files.len() {
+            for m in n + 1..self.files.len() {
+                let mut files = self.files.clone();
+                let bytes = std::mem::take(&mut files[n].1);
+                files[n].1 = std::mem::replace(&mut files[m].1, bytes);
+                let promise = worse(self.promise(&files[n]), self.promise(&files[m]));
+                self.try_files(&files, promise, &mut figures)
                     .map_err(|violation| {
-                        violation.context(format!(
-                            "{} cut from {} to {len} bytes",
-                            path.display(),
-                            bytes.len()
-                        ))
+                        let (a, b) = (files[n].0.display(), files[m].0.display());
+                        violation.context(format!("{a} and {b} exchanged"))
                     })?;
             }
         }
         Ok(figures)
     }
 
+    /// Copies every numbered file to the number after the last one of all, and to one before it that is free.
+    ///
+    /// # Errors
+    /// A [`Violation`] that names the file and the copy.
+    pub fn duplicate_every(&self) -> Result<DamageFigures, Violation> {
+        let mut figures = DamageFigures::default();
+        let taken: Vec<u64> = self.files.iter().filter_map(|(path, _)| number(path)).collect();
+        let after = taken.iter().max().map_or(1, |last| last + 1);
+        for (path, bytes) in &self.files {
+            let Some(own) = number(path) else { continue };
+            let before = (0..own).rev().find(|free| !taken.contains(free));
+            for other in before.into_iter().chain([own + 1, after, after + 1]) {
+                let copy = numbered(path, other);
+                if self.files.iter().any(|(path, _)| *path == copy) {
+                    continue;
+                }
+                let mut files = self.files.clone();
+                files.push((copy.clone(), bytes.clone()));
+                self.try_files(&files, Promise::Present, &mut figures)
+                    .map_err(|violation| {
+                        violation.context(format!("{} copied to {}", path.display(), copy.display()))
+                    })?;
+            }
+        }
+        Ok(figures)
+    }
+
+    /// Removes every file.
+    ///
+    /// # Errors
+    /// A [`Violation`] that names the file.
+    pub fn remove_every(&self) -> Result<DamageFigures, Violation> {
+        let mut figures = DamageFigures::default();
+        for n in 0..self.files.len() {
+            let mut files = self.files.clone();
+            let (path, _) = files.remove(n);
+            let promise = if is_log(&path) {
+                Promise::SomePast
+            } else {
+                Promise::Present
+            };
+            self.try_files(&files, promise, &mut figures)
+                .map_err(|violation| violation.context(format!("{} removed", path.display())))?;
+        }
+        Ok(figures)
+    }
+
+    /// Puts every earlier version of every file back in its place, one at a time.
+    ///
+    /// # Errors
+    /// A [`Violation`] that names the file and its length.
+    pub fn replace_by_past(&self) -> Result<DamageFigures, Violation> {
+        let mut figures = DamageFigures::default();
+        for old in &self.past {
+            let mut files = self.files.clone();
+            for file in files.iter_mut().filter(|(path, _)| *path == old.0) {
+                file.1.clone_from(&old.1);
+            }
+            self.try_files(&files, self.promise(old), &mut figures)
+                .map_err(|violation| {
+                    let (path, len) = (old.0.display(), old.1.len());
+                    violation.context(format!("{path} as it once was, with {len} bytes"))
+                })?;
+        }
+        Ok(figures)
+    }
+
+    /// Appends to every file: a zero, a page of zeros, a random byte, a random page, its own bytes again.
+    ///
+    /// # Errors
+    /// A [`Violation`] that names the file and what was appended.
+    pub fn append_to_every(&self, seed: u64) -> Result<DamageFigures, Violation> {
+        const PAGE_BYTES: usize = 4096;
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut figures = DamageFigures::default();
+        for n in 0..self.files.len() {
+            let mut random = vec![0; PAGE_BYTES];
+            rng.fill(&mut random[..]);
+            let own = self.files[n].1.clone();
+            let tails = [vec![0], vec![0; PAGE_BYTES], vec![random[0] | 1], random, own];
+            for tail in tails {
+                let mut files = self.files.clone();
+                files[n].1.extend_from_slice(&tail);
+                self.try_files(&files, Promise::Present, &mut figures)
+                    .map_err(|violation| {
+                        let (path, len) = (files[n].0.display(), tail.len());
+                        let head = show(&tail);
+                        violation.context(format!("{len} bytes ({head}) appended to {path}"))
+                    })?;
+            }
+        }
+        Ok(figures)
+    }
+
+    /// What is promised where a file has these bytes.
+    fn promise(&self, file: &(PathBuf, Vec<u8>)) -> Promise {
+        if self.past.contains(file) {
+            Promise::SomePast
+        } else {
+            Promise::Present
+        }
+    }
+
     fn try_one(&self, nth: usize, damaged: Vec<u8>, figures: &mut DamageFigures) -> Result<(), Violation> {
+        let mut files = self.files.clone();
+        files[nth].1 = damaged;
+        self.try_files(&files, Promise::Present, figures)
+    }
+
+    fn try_files(
+        &self,
+        files: &[(PathBuf, Vec<u8>)],
+        promise: Promise,
+        figures: &mut DamageFigures,
+    ) -> Result<(), Violation> {
         let mem = MemFs::new();
         must("mkdir", siltstone::vfs::Fs::create_dir_all(&mem, Path::new("db")))?;
-        for (n, (path, bytes)) in self.files.iter().enumerate() {
-            let bytes = if n == nth { damaged.clone() } else { bytes.clone() };
-            must("write", mem.write_file(path, bytes))?;
+        for (path, bytes) in files {
+            must("write", mem.write_file(path, bytes.clone()))?;
         }
         figures.tried += 1;
-        match self.check(&mem)? {
+        match self.check(&mem, promise)? {
             Outcome::Refused => {
                 figures.refused += 1;
                 self.check_salvage(&mem)?;
             }
             Outcome::Damaged => figures.damaged += 1,
             Outcome::Harmless => figures.harmless += 1,
+            Outcome::Past => figures.past += 1,
         }
         Ok(())
     }
@@ -171,11 +359,14 @@ impl DamageDriver {
     }
 
     /// Opens and reads everything, forwards, backwards, and key by key.
-    fn check(&self, mem: &MemFs) -> Result<Outcome, Violation> {
+    fn check(&self, mem: &MemFs, promise: Promise) -> Result<Outcome, Violation> {
         let db = match self.open(mem, RecoveryMode::Strict) {
             Ok(db) => db,
             Err(error) => return explained(&error).map(|()| Outcome::Refused),
         };
+        if promise == Promise::SomePast {
+            return self.check_past(&db);
+        }
         let mut errors = 0;
         if let Some(name) = db
             .keyspaces()
@@ -215,6 +406,33 @@ impl DamageDriver {
         })
     }
 
+    /// Every keyspace has a state that one of its name once had, or its reads fail.
+    fn check_past(&self, db: &Db) -> Result<Outcome, Violation> {
+        let report = must("verify", db.verify(&VerifyOptions::default()))?;
+        for (_, error) in &report.damage {
+            explained(error)?;
+        }
+        if !report.is_sound() {
+            return Ok(Outcome::Damaged);
+        }
+        let found = State::read(db, |name| self.options.keyspace(name))?;
+        for (name, entries) in &found.keyspaces {
+            if !self.model.once_was(name, entries) {
+                let nothing = Entries::new();
+                let expected = self.state.keyspaces.get(name).unwrap_or(&nothing);
+                return Err(Violation::new(format!(
+                    "keyspace {name} has a state that it never had (from the last: {})",
+                    difference(expected, entries)
+                )));
+            }
+        }
+        Ok(if found == self.state {
+            Outcome::Harmless
+        } else {
+            Outcome::Past
+        })
+    }
+
     /// Salvaging must not panic, and must not make up what was never written.
     fn check_salvage(&self, mem: &MemFs) -> Result<(), Violation> {
         match self.open(mem, RecoveryMode::Salvage) {
@@ -222,6 +440,47 @@ impl DamageDriver {
                 Ok(_) | Err(_) => Ok(()),
             },
             Err(error) => explained(&error),
+        }
+    }
+}
+
+/// The files that count, with their bytes.
+fn contents(mem: &MemFs) -> Result<Vec<(PathBuf, Vec<u8>)>, Violation> {
+    let files = mem.files().into_iter();
+    files
+        .filter(|(path, _)| !path.ends_with("LOCK") && !path.ends_with("RESERVE"))
+        .map(|(path, _)| Ok((path.clone(), must("reading a file", mem.read_file(&path))?)))
+        .collect()
+}
+
+fn is_log(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "wal")
+}
+
+fn worse(a: Promise, b: Promise) -> Promise {
+    if a == Promise::Present { b } else { a }
+}
+
+/// The number in a file's name, with the number of digits.
+fn digits(path: &Path) -> Option<(String, usize, usize)> {
+    let name = path.file_name()?.to_string_lossy().into_owned();
+    let start = name.find(|c: char| c.is_ascii_digit())?;
+    let len = name[start..].chars().take_while(char::is_ascii_digit).count();
+    Some((name, start, len))
+}
+
+fn number(path: &Path) -> Option<u64> {
+    let (name, start, len) = digits(path)?;
+    name[start..start + len].parse().ok()
+}
+
+/// The same name with another number.
+fn numbered(path: &Path, number: u64) -> PathBuf {
+    match digits(path) {
+        None => path.to_owned(),
+        Some((name, start, len)) => {
+            let (head, tail) = (&name[..start], &name[start + len..]);
+            path.with_file_name(format!("{head}{number:0len$}{tail}"))
         }
     }
 }

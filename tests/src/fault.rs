@@ -54,6 +54,9 @@ pub struct FaultDriver {
     pub operations: usize,
     /// The shape of the history.
     pub workload: WorkloadOptions,
+    /// Whether ENOSPC strikes every I/O, and not only what takes space. (A file system that allocates late may answer a
+    /// sync with it; the rest is for completeness.) Writes may then be refused until `resume`.
+    pub enospc_anywhere: bool,
 }
 
 impl Default for FaultDriver {
@@ -66,6 +69,7 @@ impl Default for FaultDriver {
                 reads_percent: 25,
                 ..WorkloadOptions::default()
             },
+            enospc_anywhere: false,
         }
     }
 }
@@ -133,7 +137,11 @@ impl FaultDriver {
         };
         let mem = MemFs::new();
         let faults = FaultFs::new(Arc::new(mem.clone()));
-        faults.inject(plan.fault());
+        let mut fault = plan.fault();
+        if self.enospc_anywhere {
+            fault.kinds = None;
+        }
+        faults.inject(fault);
         let judge = FaultJudge::new(faults.clone());
         let outcome = self.history(seed, plan, (&mem, &faults), judge, options);
         outcome.map_err(|violation| {
@@ -185,7 +193,7 @@ impl FaultDriver {
             })?;
         }
         let poisoned = session.is_refusing_writes();
-        if plan.effect == FaultEffect::Enospc {
+        if plan.effect == FaultEffect::Enospc && !self.enospc_anywhere {
             // With room again writes go on by themselves.
             if poisoned {
                 return Err(Violation::new("a full disk makes writes fail for good"));

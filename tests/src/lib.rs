@@ -71,6 +71,7 @@ mod directory;
 
 mod fault;
 mod fuzz;
+mod metamorphic;
 mod model;
 mod progress;
 mod random_options;
@@ -89,6 +90,7 @@ pub use directory::check_directory;
 
 pub use fault::{FaultDriver, FaultFigures, FaultPlan};
 pub use fuzz::FuzzTarget;
+pub use metamorphic::{Metamorphic, MetamorphicFigures};
 pub use model::{Bounds, CommitIndex, DEFAULT_KEYSPACE, Entries, Incarnation, Model, State, Write};
 pub use progress::{Presence, Progress};
 pub use random_options::{OptionGroup, RandomOptions};

@@ -282,6 +282,17 @@ impl Model {
         }
     }
 
+    /// Whether a keyspace called `name` had exactly these entries after some commit.
+    pub fn once_was(&self, name: &str, entries: &Entries) -> bool {
+        let sum = state_sum(entries);
+        let lives = self.lives.iter().enumerate();
+        lives.filter(|(_, life)| life.name == name).any(|(n, life)| {
+            let nothing = (CommitIndex(0), 0);
+            let mut moments = life.sums.iter().copied().chain([nothing]);
+            moments.any(|(at, then)| then == sum && self.entries(Incarnation(n), at) == *entries)
+        })
+    }
+
     /// The states after each of the commits `within`: what a crash may leave.
     pub fn prefix_states(
         &self,

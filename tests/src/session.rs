@@ -195,6 +195,11 @@ impl Session {
         self.transcript.begin();
     }
 
+    /// Writes down that an operation of the history is over.
+    pub fn mark(&mut self, operation: usize) {
+        self.transcript.mark(operation);
+    }
+
     /// The answers so far.
     pub fn transcript(&self) -> &Transcript {
         &self.transcript

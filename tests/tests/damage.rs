@@ -76,3 +76,33 @@ fn files_cut_anywhere() {
     });
     println!("cuts: {:?} in {:?}", total.lock().unwrap(), start.elapsed());
 }
+
+#[test]
+fn files_cut_at_every_length() {
+    let seed = 6;
+    let database = DamageDriver::new(seed, 90, small()).unwrap();
+    let (stride, mut total) = (7, DamageFigures::default());
+    let fresh = Seeds::new("damage", "files_cut_at_every_length", 0);
+    let from = usize::try_from(fresh.list()[0]).unwrap() % stride;
+    total.add(&database.truncate_every(from, stride).unwrap());
+    println!("every {stride}th length: {total:?}");
+}
+
+#[test]
+fn files_of_the_wrong_place_or_time() {
+    let total = Mutex::new(DamageFigures::default());
+    Seeds::new("damage", "files_of_the_wrong_place_or_time", 6).run(2, |seed| {
+        let database = DamageDriver::new(seed, 60, small())?;
+        for figures in [
+            database.swap_every()?,
+            database.duplicate_every()?,
+            database.remove_every()?,
+            database.replace_by_past()?,
+            database.append_to_every(seed)?,
+        ] {
+            total.lock().unwrap().add(&figures);
+        }
+        Ok(())
+    });
+    println!("places and times: {:?}", total.lock().unwrap());
+}

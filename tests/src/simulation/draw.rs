@@ -152,6 +152,7 @@ fn plan(rng: &mut StdRng) -> FaultPlan {
         FaultEffect::Enospc,
         FaultEffect::ShortWrite,
         FaultEffect::FailedSync,
+        FaultEffect::FailedMap,
     ];
     let reach = [1, 5, 40][rng.random_range(0..3)];
     FaultPlan {

@@ -102,6 +102,7 @@ impl fmt::Display for FaultPlan {
             FaultEffect::Enospc => "ENOSPC",
             FaultEffect::ShortWrite => "a short write",
             FaultEffect::FailedSync => "a failed sync",
+            FaultEffect::FailedMap => "a failed mapping",
         };
         let (nth, on) = (
             self.nth,

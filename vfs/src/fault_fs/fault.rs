@@ -92,6 +92,8 @@ pub enum FaultEffect {
     ShortWrite,
     /// The sync fails with EIO, and what was not synced stays so. Strikes the four kinds of sync only.
     FailedSync,
+    /// The call that maps the file fails with ENOMEM. Strikes the opening of tables and the creation of log segments only.
+    FailedMap,
 }
 
 impl FaultEffect {
@@ -106,6 +108,7 @@ impl FaultEffect {
                     OpKind::Sync | OpKind::SyncLog | OpKind::SyncFile | OpKind::SyncDir
                 )
             }
+            Self::FailedMap => matches!(kind, OpKind::OpenTable | OpKind::CreateLog),
         }
     }
 
@@ -115,12 +118,14 @@ impl FaultEffect {
             Self::Enospc => "ENOSPC",
             Self::ShortWrite => "short",
             Self::FailedSync => "failed",
+            Self::FailedMap => "ENOMEM",
         }
     }
 
     pub(super) fn error(self, kind: OpKind, path: &Path) -> Error {
         let errno = match self {
             Self::Enospc => rustix::io::Errno::NOSPC,
+            Self::FailedMap => rustix::io::Errno::NOMEM,
             Self::Eio | Self::ShortWrite | Self::FailedSync => rustix::io::Errno::IO,
         };
         Error::io(
