@@ -46,7 +46,7 @@ impl Seeds {
     }
 
     /// A seed that no run has had before, small enough to type.
-    fn fresh() -> u64 {
+    pub fn fresh() -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         1_000_000 + (now.as_secs().wrapping_mul(1_000_003) ^ u64::from(now.subsec_nanos())) % 1_000_000_000
     }
