@@ -17,8 +17,8 @@ use crate::workload::{Operation, Workload, WorkloadOptions};
 /// Builds a database from a seed, closes it, damages copies of it, and checks that every answer is right or an error:
 /// never a wrong answer, never a panic.
 ///
-/// The exception is what nothing within the files tells from an honest past: a log segment that is empty, missing, another
-/// one's or an earlier version of itself may be what a crash left of it, and a manifest or `CURRENT` of an earlier moment was right
+/// The exception is what nothing within the files tells from an honest past: a log segment that is empty, missing or an
+/// earlier version of itself may be what a crash left of it, and a manifest or `CURRENT` of an earlier moment was right
 /// then. What is promised of those is less: an error, or in every keyspace a state that it once had.
 #[derive(Clone, Debug)]
 pub struct DamageDriver {
@@ -309,10 +309,9 @@ impl DamageDriver {
         Ok(figures)
     }
 
-    /// What is promised where a file that was there has these bytes. A segment whose header is that of another one counts
-    /// as one that a crash cut off.
+    /// What is promised where a file has these bytes.
     fn promise(&self, file: &(PathBuf, Vec<u8>)) -> Promise {
-        if self.past.contains(file) || is_log(&file.0) && !self.files.contains(file) {
+        if self.past.contains(file) {
             Promise::SomePast
         } else {
             Promise::Present

@@ -417,3 +417,25 @@ fn an_io_error_of_the_probe_for_room_is_sticky() {
     db.resume().unwrap();
     db.put("b", "3").unwrap();
 }
+
+/// Was: segments of the log that had changed places were taken for what a crash had cut off, and what the later ones held was
+/// replayed behind the hole.
+#[test]
+fn log_segments_that_changed_places_are_told() {
+    let mem = MemFs::new();
+    let options = small().log_segment_bytes(4096).log_size_max_bytes(256 << 10);
+    let db = options.clone().open_with("db", manual(&mem)).unwrap();
+    for n in 0..12_u8 {
+        db.put([n], [n; 1000]).unwrap();
+    }
+    // Killed: the log is all there is.
+    let left = mem.process_crash_clone();
+    let (first, second) = (Path::new("db/000001.wal"), Path::new("db/000002.wal"));
+    let (one, two) = (left.read_file(first).unwrap(), left.read_file(second).unwrap());
+    left.write_file(first, two).unwrap();
+    left.write_file(second, one).unwrap();
+    let error = options.open_with("db", manual(&left)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+    assert_eq!(error.path(), Some(second));
+    assert!(error.to_string().contains("holds segment 000001"), "{error}");
+}

@@ -141,6 +141,11 @@ pub enum HeaderFault {
     Zero,
     /// Something else, described as the rest of a sentence that begins with "its header".
     Invalid(String),
+    /// A sound header of another segment: files have been mixed up, for no segment is renamed or reused.
+    Foreign {
+        /// The segment whose header it is.
+        segment: SegmentId,
+    },
     /// A sound header of a format that this crate does not know.
     Unsupported {
         /// The format version found.
@@ -209,7 +214,9 @@ impl SegmentHeader {
             previous_first: RecordSeq(u64_at(bytes, segment_header::PREVIOUS_FIRST)),
         };
         if header.segment != expected {
-            return invalid(format!("is that of segment {}", header.segment));
+            return Err(HeaderFault::Foreign {
+                segment: header.segment,
+            });
         }
         if header.synced >= header.first_sequence {
             return invalid(format!(

@@ -50,7 +50,9 @@ fn a_sound_header_of_another_segment_or_version_is_told_apart() {
     let mut bytes = header.encode();
     assert!(matches!(
         SegmentHeader::decode(&bytes, SegmentId(8)),
-        Err(HeaderFault::Invalid(_))
+        Err(HeaderFault::Foreign {
+            segment: SegmentId(7)
+        })
     ));
     put(&mut bytes, segment_header::VERSION, 2_u32.to_le_bytes());
     let checksum = xxh3_64(&bytes[..segment_header::CHECKSUM]);

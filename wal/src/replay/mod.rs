@@ -21,7 +21,8 @@ pub use self::report::{Record, Replay, SegmentReplay, SegmentState, Tail, TailPo
 use self::scan::{Evidence, scan};
 use crate::format::{
     CAPACITY_UNIT_BYTES, HeaderFault, RECORD_HEADER_BYTES, RECORD_HEADER_LEN, RecordHeader, RecordType,
-    SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, SegmentHeader, is_unwritten, record_checksums, unsupported,
+    SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, SegmentHeader, is_unwritten, record_checksums, segment_header,
+    unsupported,
 };
 use crate::{RecordSeq, SegmentId, segment_path};
 
@@ -304,6 +305,18 @@ impl Replayer<'_> {
             Ok(header) => Ok(Ok(header)),
             Err(HeaderFault::Zero) => Ok(Err("was never written".into())),
             Err(HeaderFault::Invalid(why)) => Ok(Err(why)),
+            // No crash puts it there, and what stood there may have been synced.
+            Err(HeaderFault::Foreign { segment: other }) if self.policy == TailPolicy::Strict => {
+                Err(Error::corruption(
+                    reader.path(),
+                    segment_header::SEGMENT as u64,
+                    format!("This file should be segment {segment} of the log, and holds segment {other}"),
+                )
+                .with_advice(
+                    "files have been mixed up: give each its name back, or restore them from a backup",
+                ))
+            }
+            Err(HeaderFault::Foreign { segment: other }) => Ok(Err(format!("is that of segment {other}"))),
             Err(HeaderFault::Unsupported { version }) => Err(unsupported(reader.path(), version)),
         }
     }

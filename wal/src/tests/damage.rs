@@ -167,13 +167,19 @@ fn the_bytes_of_another_segment_are_not_read() {
     other
         .write_file(segment_path(dir(), SegmentId(2)), old.clone())
         .expect("written");
-    let (records, replay) = read_strict(&*other);
+    let (records, outcome) = read(&*other, TailPolicy::Strict);
+    let error = outcome.expect_err("files have been mixed up");
     assert!(
-        records.is_empty() && matches!(replay.tail, Tail::Torn { .. }),
-        "{:?}",
-        replay.tail
+        records.is_empty() && error.kind() == ErrorKind::Corruption,
+        "{error}"
     );
-    assert_eq!(replay.segments[0].state, SegmentState::Dropped);
+    assert!(error.to_string().contains("holds segment 000001"), "{error}");
+    let (records, salvaged) = read(&*other, TailPolicy::DropDamaged);
+    assert!(records.is_empty());
+    assert_eq!(
+        salvaged.expect("salvaged").segments[0].state,
+        SegmentState::Dropped
+    );
 
     // A reused file: a new header and a new record over old ones, with the very sequence that would be next.
     let reused = mem_fs();
