@@ -278,8 +278,16 @@ impl Db {
                 Self::give_up_reserve(fs, dir)?;
                 let half_the_reserve =
                     (options.reserve_bytes / 2).clamp(64 << 10, options.log_segment_bytes.max(64 << 10));
-                begin(half_the_reserve.min(options.log_segment_bytes))
-                    .or_else(|_| begin(options.log_segment_bytes.min(16 << 10)))
+                // The directory's sync may have been what failed, with the segment made.
+                let again = |segment_size_bytes: u64| {
+                    let path = siltstone_wal::segment_path(dir, segment);
+                    if fs.exists(&path)? {
+                        fs.remove(&Removable::plain(&path)?)?;
+                    }
+                    begin(segment_size_bytes)
+                };
+                again(half_the_reserve.min(options.log_segment_bytes))
+                    .or_else(|_| again(options.log_segment_bytes.min(16 << 10)))
             }
             other => other,
         }

@@ -439,3 +439,20 @@ fn log_segments_that_changed_places_are_told() {
     assert_eq!(error.path(), Some(second));
     assert!(error.to_string().contains("holds segment 000001"), "{error}");
 }
+
+/// Was: where the disk was full when the directory of a new log segment was synced, opening tried to make the same file again,
+/// and failed because it was there.
+#[test]
+fn a_full_disk_at_any_directory_sync_of_an_open_is_told_or_overcome() {
+    for nth in 0..8 {
+        let fs = FaultFs::new(Arc::new(MemFs::new()));
+        fs.inject(Fault {
+            nth,
+            ..fault(OpKind::SyncDir, FaultEffect::Enospc, "")
+        });
+        match small().open_with("db", manual(&fs)) {
+            Ok(db) => db.put("a", "1").unwrap(),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::NoSpace, "{nth}: {error}"),
+        }
+    }
+}
