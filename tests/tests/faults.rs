@@ -69,7 +69,7 @@ fn every_io_meets_a_full_disk() {
         ..FaultDriver::default()
     };
     let test = "every_io_meets_a_full_disk";
-    sweep_with(&driver, test, 6, &[FaultEffect::Enospc], false, 1);
+    sweep_with(&driver, test, 2, &[FaultEffect::Enospc], false, 1);
 }
 
 #[test]

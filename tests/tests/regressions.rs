@@ -456,3 +456,19 @@ fn a_full_disk_at_any_directory_sync_of_an_open_is_told_or_overcome() {
         }
     }
 }
+
+/// Was: where a write to the log itself met a full disk, as it may on a file system that copies on write, the log took nothing
+/// any more, but nothing was sticky: puts answered `NoSpace` for good, and `resume` did nothing.
+#[test]
+fn a_log_that_a_full_disk_has_broken_can_be_resumed() {
+    let fs = FaultFs::new(Arc::new(MemFs::new()));
+    let db = small().open_with("db", manual(&fs)).unwrap();
+    db.put("a", "1").unwrap();
+    fs.inject(fault(OpKind::Write, FaultEffect::Enospc, ".wal"));
+    assert_eq!(db.put("b", "1").unwrap_err().kind(), ErrorKind::NoSpace);
+    assert_eq!(db.put("b", "2").unwrap_err().kind(), ErrorKind::Poisoned);
+    db.resume().unwrap();
+    db.put("b", "3").unwrap();
+    assert_eq!(db.get("a").unwrap().unwrap(), "1");
+    assert_eq!(db.get("b").unwrap().unwrap(), "3");
+}
