@@ -3,6 +3,9 @@
 //! - [`Model`] is what the engine should hold: an ordered map over keyspace, key and commit.
 //! - [`Workload`] draws histories of [`Operation`]s from a seed, [`RandomOptions`] the options to run them under.
 //! - [`Session`] applies operations to an open database and to the model, and compares every answer.
+//! - [`Simulation`] does everything at once from one seed: operations, background work, crashes, faults, full disks, time; it
+//!   cuts a history that fails to what it needs.
+//! - [`Metamorphic`] runs one history under many options, and compares all that they answer.
 //! - [`CrashDriver`] crashes a history before every I/O, and checks what is recovered against the prefix contract.
 //! - [`FaultDriver`] fails the n-th I/O of a history as a [`FaultPlan`] says, and checks that nothing is lost, nothing
 //!   leaks and nothing lies.
@@ -10,6 +13,8 @@
 //! - [`Concurrency`] runs many threads over one database, and looks for an order that explains all that they saw.
 //! - [`ApplicationCrash`] crashes an application of yours at every I/O, and fails every I/O of it: see below.
 //! - [`FuzzTarget`] has hostile bytes read by everything that reads bytes.
+//! - [`DamageDriver`] flips bits, cuts, exchanges, copies and removes files, and checks that every answer is right or an error.
+//! - [`ProcessDriver`] kills a process that writes, and opens what it left.
 //! - [`Seeds`] runs any of them over many seeds; a failure prints its seed and the command that replays it.
 //!
 //! ```
