@@ -215,27 +215,23 @@ fn crash(seed: u64, _part: u64) -> Result<Counts, String> {
         .with("recoveries checked", figures.recoveries))
 }
 
-/// Each effect once and from then on; the last one is a full disk that every I/O may meet.
-const FAULTS: [(FaultEffect, bool, bool); 11] = [
-    (FaultEffect::Eio, false, false),
-    (FaultEffect::Eio, true, false),
-    (FaultEffect::Enospc, false, false),
-    (FaultEffect::Enospc, true, false),
-    (FaultEffect::ShortWrite, false, false),
-    (FaultEffect::ShortWrite, true, false),
-    (FaultEffect::FailedSync, false, false),
-    (FaultEffect::FailedSync, true, false),
-    (FaultEffect::FailedMap, false, false),
-    (FaultEffect::FailedMap, true, false),
-    (FaultEffect::Enospc, false, true),
+/// Each effect, once and from then on.
+const FAULTS: [(FaultEffect, bool); 10] = [
+    (FaultEffect::Eio, false),
+    (FaultEffect::Eio, true),
+    (FaultEffect::Enospc, false),
+    (FaultEffect::Enospc, true),
+    (FaultEffect::ShortWrite, false),
+    (FaultEffect::ShortWrite, true),
+    (FaultEffect::FailedSync, false),
+    (FaultEffect::FailedSync, true),
+    (FaultEffect::FailedMap, false),
+    (FaultEffect::FailedMap, true),
 ];
 
 fn faults(seed: u64, part: u64) -> Result<Counts, String> {
-    let (effect, from_then_on, enospc_anywhere) = FAULTS[usize::try_from(part).unwrap_or_default()];
-    let driver = FaultDriver {
-        enospc_anywhere,
-        ..FaultDriver::default()
-    };
+    let (effect, from_then_on) = FAULTS[usize::try_from(part).unwrap_or_default()];
+    let driver = FaultDriver::default();
     let figures = driver
         .sweep(seed, effect, from_then_on, 1)
         .map_err(|violation| violation.to_string())?;
