@@ -153,6 +153,8 @@ impl Core {
     /// writes from now on.
     pub(crate) fn note_failure(&self, error: &Error) {
         match error.kind() {
+            // Not even room would make a log that has failed take anything again.
+            ErrorKind::NoSpace if self.syncer.load().has_failed() => self.failure.record(error),
             ErrorKind::NoSpace => self.space.note_full(self),
             ErrorKind::Closed => {}
             _ => self.failure.record(error),

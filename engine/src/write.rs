@@ -194,15 +194,8 @@ impl Core {
         let log = state.log.as_mut().expect("checked by the caller");
         let before = log.segment();
         let appended = log.append(&[batch.seal(first)]);
-        let (after, needs_preparing, failed) = (log.segment(), log.needs_preparing(), log.has_failed());
-        let record = appended.inspect_err(|error| {
-            if failed {
-                // Not even room would make this log take anything again.
-                self.failure.record(error);
-            } else {
-                self.note_failure(error);
-            }
-        })?;
+        let (after, needs_preparing) = (log.segment(), log.needs_preparing());
+        let record = appended.inspect_err(|error| self.note_failure(error))?;
         state.last_record = record;
         state.next = first.plus(batch.len() as u64);
         self.counters

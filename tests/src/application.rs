@@ -202,7 +202,7 @@ where
                 if self.nested_every > 0 && figures.recoveries.is_multiple_of(self.nested_every) {
                     self.nest(left, seed, &promised, &surviving(&point.progress, true), figures)
                 } else {
-                    self.recover(Arc::new(left.process_crash_clone()), seed, &promised)
+                    self.recover(Arc::new(left.killed_clone()), seed, &promised)
                 }
                 .map_err(|violation| violation.context(name))?;
             }
@@ -222,7 +222,7 @@ where
         synced: &[T],
         figures: &mut ApplicationFigures,
     ) -> Result<(), Violation> {
-        let fs = left.process_crash_clone();
+        let fs = left.killed_clone();
         let faults = FaultFs::new(Arc::new(fs.clone()));
         let points = watch(&fs, &faults, &Arc::default(), seed, self.power_losses);
         let recovered = self.recover(Arc::new(faults.clone()), seed, promised);
@@ -235,7 +235,7 @@ where
             for (name, is_power, left) in point.outcomes() {
                 figures.recoveries += 1;
                 let promised = if is_power { synced } else { promised };
-                self.recover(Arc::new(left.process_crash_clone()), seed, promised)
+                self.recover(Arc::new(left.killed_clone()), seed, promised)
                     .map_err(|violation| violation.context(format!("and in the recovery, {name}")))?;
             }
         }
@@ -299,7 +299,7 @@ where
         for (name, left, promised) in [
             (
                 "after the death of the process",
-                fs.process_crash_clone(),
+                fs.killed_clone(),
                 surviving(&made, false),
             ),
             (

@@ -63,6 +63,9 @@ enum Promise {
     Present,
     /// In every keyspace a state that one of its name once had.
     SomePast,
+    /// Values that their keys once had: nothing tells that a log segment is missing all that it held, where the one behind
+    /// it was begun by a later open.
+    SomeValues,
 }
 
 enum Outcome {
@@ -178,7 +181,7 @@ impl DamageDriver {
         let (path, bytes) = &self.files[nth];
         // A segment that a crash left while it was being made is empty, too.
         let promise = if len == 0 && is_log(path) {
-            Promise::SomePast
+            Promise::SomeValues
         } else {
             Promise::Present
         };
@@ -311,7 +314,9 @@ impl DamageDriver {
 
     /// What is promised where a file has these bytes.
     fn promise(&self, file: &(PathBuf, Vec<u8>)) -> Promise {
-        if self.past.contains(file) {
+        if self.past.contains(file) && is_log(&file.0) {
+            Promise::SomeValues
+        } else if self.past.contains(file) {
             Promise::SomePast
         } else {
             Promise::Present
@@ -364,8 +369,8 @@ impl DamageDriver {
             Ok(db) => db,
             Err(error) => return explained(&error).map(|()| Outcome::Refused),
         };
-        if promise == Promise::SomePast {
-            return self.check_past(&db);
+        if promise != Promise::Present {
+            return self.check_past(&db, promise);
         }
         let mut errors = 0;
         if let Some(name) = db
@@ -407,7 +412,7 @@ impl DamageDriver {
     }
 
     /// Every keyspace has a state that one of its name once had, or its reads fail.
-    fn check_past(&self, db: &Db) -> Result<Outcome, Violation> {
+    fn check_past(&self, db: &Db, promise: Promise) -> Result<Outcome, Violation> {
         let report = must("verify", db.verify(&VerifyOptions::default()))?;
         for (_, error) in &report.damage {
             explained(error)?;
@@ -417,7 +422,11 @@ impl DamageDriver {
         }
         let found = State::read(db, |name| self.options.keyspace(name))?;
         for (name, entries) in &found.keyspaces {
-            if !self.model.once_was(name, entries) {
+            let once_was = match promise {
+                Promise::SomeValues => self.model.once_had(name, entries),
+                Promise::Present | Promise::SomePast => self.model.once_was(name, entries),
+            };
+            if !once_was {
                 let nothing = Entries::new();
                 let expected = self.state.keyspaces.get(name).unwrap_or(&nothing);
                 return Err(Violation::new(format!(
@@ -458,7 +467,11 @@ fn is_log(path: &Path) -> bool {
 }
 
 fn worse(a: Promise, b: Promise) -> Promise {
-    if a == Promise::Present { b } else { a }
+    match (a, b) {
+        (Promise::Present, other) | (other, Promise::Present) => other,
+        (Promise::SomePast, Promise::SomePast) => a,
+        _ => Promise::SomeValues,
+    }
 }
 
 /// The number in a file's name, with the number of digits.

@@ -9,7 +9,6 @@
 //! - [`CrashDriver`] crashes a history before every I/O, and checks what is recovered against the prefix contract.
 //! - [`FaultDriver`] fails the n-th I/O of a history as a [`FaultPlan`] says, and checks that nothing is lost, nothing
 //!   leaks and nothing lies.
-//! - [`DamageDriver`] flips bits and cuts files, and checks that every answer is right or an error.
 //! - [`Concurrency`] runs many threads over one database, and looks for an order that explains all that they saw.
 //! - [`ApplicationCrash`] crashes an application of yours at every I/O, and fails every I/O of it: see below.
 //! - [`FuzzTarget`] has hostile bytes read by everything that reads bytes.

@@ -293,6 +293,18 @@ impl Model {
         })
     }
 
+    /// Whether every value of `entries` was once that of its key in a keyspace called `name`.
+    pub fn once_had(&self, name: &str, entries: &Entries) -> bool {
+        entries.iter().all(|(key, value)| {
+            (0..=self.last().0).any(|at| {
+                let lives = self.lives.iter().enumerate();
+                lives
+                    .filter(|(_, life)| life.name == name)
+                    .any(|(n, _)| self.entries(Incarnation(n), CommitIndex(at)).get(key) == Some(value))
+            })
+        })
+    }
+
     /// The states after each of the commits `within`: what a crash may leave.
     pub fn prefix_states(
         &self,

@@ -357,7 +357,7 @@ impl Session {
             Ok(report) if report.is_sound() => Ok(()),
             Ok(report) => match &report.damage[..] {
                 // A read that a fault struck, of a table that is not mapped.
-                [(_, error), ..] if error.kind() == ErrorKind::Io => {
+                [(_, error), ..] if matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace) => {
                     let error = error.clone();
                     self.excuse("verify", &error, true)
                 }

@@ -6,8 +6,25 @@ use siltstone::vfs::FaultEffect;
 use siltstone_tests::{FaultDriver, FaultFigures, Seeds};
 
 fn sweep(test: &'static str, seeds: u64, effects: &[FaultEffect], from_then_on: bool, stride: u64) {
+    sweep_with(
+        &FaultDriver::default(),
+        test,
+        seeds,
+        effects,
+        from_then_on,
+        stride,
+    );
+}
+
+fn sweep_with(
+    driver: &FaultDriver,
+    test: &'static str,
+    seeds: u64,
+    effects: &[FaultEffect],
+    from_then_on: bool,
+    stride: u64,
+) {
     let total = Mutex::new(FaultFigures::default());
-    let driver = FaultDriver::default();
     let start = std::time::Instant::now();
     Seeds::new("faults", test, seeds).run(2, |seed| {
         for effect in effects {
@@ -43,6 +60,16 @@ fn every_short_write_failed_sync_and_failed_mapping_once() {
 #[test]
 fn every_full_disk_once() {
     sweep("every_full_disk_once", 24, &[FaultEffect::Enospc], false, 1);
+}
+
+#[test]
+fn every_io_meets_a_full_disk() {
+    let driver = FaultDriver {
+        enospc_anywhere: true,
+        ..FaultDriver::default()
+    };
+    let test = "every_io_meets_a_full_disk";
+    sweep_with(&driver, test, 2, &[FaultEffect::Enospc], false, 1);
 }
 
 #[test]

@@ -160,11 +160,6 @@ impl Log {
         Ok(self.segment)
     }
 
-    /// Whether a write or sync has failed, so that this log takes nothing any more, whatever the error was.
-    pub fn has_failed(&self) -> bool {
-        self.syncer.first_error().check().is_err()
-    }
-
     /// Writes down how far the log is known to be synced, where no record has done so since that was learnt. What is
     /// written down can be told from a torn tail if it is damaged later. Worth calling when writes pause, and before
     /// closing; does nothing where there is nothing to note, or no room left in the segment.

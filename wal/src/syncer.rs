@@ -181,6 +181,11 @@ impl LogSyncer {
         self.creation.lock().next_segment
     }
 
+    /// Whether a write or sync has failed, so that this log takes nothing any more, whatever the error was.
+    pub fn has_failed(&self) -> bool {
+        self.first_error.check().is_err()
+    }
+
     pub(crate) fn first_error(&self) -> &FirstError {
         &self.first_error
     }

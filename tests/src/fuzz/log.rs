@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use siltstone::vfs::Fs;
 use siltstone::{Db, WriteBatch, WriteOptions};
 use siltstone_wal::format::{
-    RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, record_bytes, record_header, segment_header,
+    CAPACITY_UNIT_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, record_bytes, record_header,
+    segment_header,
 };
 use siltstone_wal::{RecordSeq, SegmentId, TailPolicy, replay, segment_path};
 
@@ -155,7 +156,9 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
             .iter()
             .rposition(|byte| *byte != 0)
             .map_or(0, |last| last + 1);
-        bytes[..used.next_multiple_of(8).min(bytes.len())].to_vec()
+        // A shorter file would be one that has been cut.
+        let whole = used.next_multiple_of(usize::try_from(CAPACITY_UNIT_BYTES).unwrap_or(used));
+        bytes[..whole.min(bytes.len())].to_vec()
     };
     let inputs = [0, 1, 8, 40].map(|rounds| {
         let files = files_of(|db| fill(db, rounds));

@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use siltstone::vfs::FaultEffect;
 use siltstone_tests::{
-    CrashDriver, DamageDriver, DamageFigures, FaultDriver, Metamorphic, OptionGroup, ProcessDriver,
-    Simulation, StepSet, Violation, WorkloadOptions, panic_message, shrink,
+    Concurrency, CrashDriver, DamageDriver, DamageFigures, FaultDriver, Metamorphic, OptionGroup,
+    ProcessDriver, Simulation, StepSet, Violation, WorkloadOptions, panic_message, shrink,
 };
 
 /// A suite: with each seed it does so many parts, which together are complete.
@@ -23,7 +23,7 @@ pub(crate) struct Suite {
 }
 
 /// All there are. A suite is added with a line here.
-static SUITES: [Suite; 6] = [
+static SUITES: [Suite; 7] = [
     suite("simulation", 20.0, 1, "histories", simulation),
     suite("metamorphic", 8.0, 1, "histories under all options", metamorphic),
     suite("crash", 35.0, 1, "histories crashed at every I/O", crash),
@@ -41,6 +41,7 @@ static SUITES: [Suite; 6] = [
         "databases damaged in every byte and length",
         damage,
     ),
+    suite("concurrency", 3.0, 1, "histories of many threads", concurrency),
     suite("process", 3.0, 1, "databases killed", process),
 ];
 
@@ -123,7 +124,7 @@ impl Suite {
 }
 
 /// What is counted, in the order of the table.
-pub(crate) const COUNTED: [&str; 19] = [
+pub(crate) const COUNTED: [&str; 21] = [
     "histories",
     "operations",
     "answers compared",
@@ -143,6 +144,8 @@ pub(crate) const COUNTED: [&str; 19] = [
     "files appended to",
     "processes killed",
     "reopenings",
+    "closed or dropped at work",
+    "keys without a verdict",
 ];
 
 /// How often everything [counted](COUNTED) happened.
@@ -215,23 +218,43 @@ fn crash(seed: u64, _part: u64) -> Result<Counts, String> {
         .with("recoveries checked", figures.recoveries))
 }
 
-/// Each effect, once and from then on.
-const FAULTS: [(FaultEffect, bool); 10] = [
-    (FaultEffect::Eio, false),
-    (FaultEffect::Eio, true),
-    (FaultEffect::Enospc, false),
-    (FaultEffect::Enospc, true),
-    (FaultEffect::ShortWrite, false),
-    (FaultEffect::ShortWrite, true),
-    (FaultEffect::FailedSync, false),
-    (FaultEffect::FailedSync, true),
-    (FaultEffect::FailedMap, false),
-    (FaultEffect::FailedMap, true),
+/// Threads that wait for each other: the checks are a small part of the time, and the processor is mostly free.
+fn concurrency(seed: u64, _part: u64) -> Result<Counts, String> {
+    let figures = Concurrency::default()
+        .run(seed)
+        .map_err(|violation| violation.to_string())?;
+    Ok(Counts::default()
+        .with("histories", 1)
+        .with("operations", figures.operations)
+        .with("answers compared", figures.accesses + figures.cuts)
+        .with(
+            "closed or dropped at work",
+            figures.closed_at_work + figures.dropped,
+        )
+        .with("keys without a verdict", figures.undecided))
+}
+
+/// Each effect once and from then on; the last one is a full disk that every I/O may meet.
+const FAULTS: [(FaultEffect, bool, bool); 11] = [
+    (FaultEffect::Eio, false, false),
+    (FaultEffect::Eio, true, false),
+    (FaultEffect::Enospc, false, false),
+    (FaultEffect::Enospc, true, false),
+    (FaultEffect::ShortWrite, false, false),
+    (FaultEffect::ShortWrite, true, false),
+    (FaultEffect::FailedSync, false, false),
+    (FaultEffect::FailedSync, true, false),
+    (FaultEffect::FailedMap, false, false),
+    (FaultEffect::FailedMap, true, false),
+    (FaultEffect::Enospc, false, true),
 ];
 
 fn faults(seed: u64, part: u64) -> Result<Counts, String> {
-    let (effect, from_then_on) = FAULTS[usize::try_from(part).unwrap_or_default()];
-    let driver = FaultDriver::default();
+    let (effect, from_then_on, enospc_anywhere) = FAULTS[usize::try_from(part).unwrap_or_default()];
+    let driver = FaultDriver {
+        enospc_anywhere,
+        ..FaultDriver::default()
+    };
     let figures = driver
         .sweep(seed, effect, from_then_on, 1)
         .map_err(|violation| violation.to_string())?;
