@@ -104,16 +104,13 @@ impl Core {
             let Some(old) = &state.log else {
                 return Err(closed());
             };
-            let last_id = self
+            // Above the spare, too, which need not have the next free id: a creation that failed has used up one.
+            let mut id = self
                 .syncer
                 .load()
-                .live_segments()
-                .iter()
-                .map(|(id, _)| id.0)
-                .max()
-                .unwrap_or(0);
-            // A spare segment may have been made under the next id.
-            let mut id = SegmentId(last_id.max(old.segment().0) + 1);
+                .next_segment()
+                .max(SegmentId(old.segment().0 + 1));
+            // Of the first one a failed attempt may be left, which has not.
             while self.fs.exists(&siltstone_wal::segment_path(&self.dir, id))? {
                 id = SegmentId(id.0 + 1);
             }

@@ -472,3 +472,36 @@ fn a_log_that_a_full_disk_has_broken_can_be_resumed() {
     assert_eq!(db.get("a").unwrap().unwrap(), "1");
     assert_eq!(db.get("b").unwrap().unwrap(), "3");
 }
+
+/// Was: `resume` began the new log with the first number that no file had. A creation that had failed for want of space had left one
+/// free below a segment that was there, and the new log's next segment was "already there", for ever.
+#[test]
+fn resume_goes_on_above_all_segments_of_the_log_that_it_leaves() {
+    let mem = MemFs::new();
+    let fs = FaultFs::new(Arc::new(mem.clone()));
+    let clock = ManualClock::new();
+    let environment = Environment {
+        clock: Arc::new(clock.clone()),
+        ..manual(&fs)
+    };
+    let options = small().log_segment_bytes(16 << 10).reserve_bytes(0);
+    let db = options.open_with("db", environment).unwrap();
+    // Segment 2 is refused.
+    fs.inject(fault(OpKind::CreateLog, FaultEffect::Enospc, ""));
+    db.put("a", vec![1; 9_000]).unwrap();
+    db.run_background_job().unwrap_err();
+    fs.clear();
+    clock.advance(Duration::from_secs(10));
+    // Segment 3 is made, and not known to be durable.
+    fs.inject(fault(OpKind::SyncDir, FaultEffect::Eio, ""));
+    db.put("b", vec![2; 9_000]).unwrap_err();
+    fs.clear();
+    let there = |n: u32| mem.exists(Path::new(&format!("db/{n:06}.wal"))).unwrap();
+    assert_eq!([1, 2, 3, 4].map(there), [true, false, true, false]);
+    db.resume().unwrap();
+    for n in 0..20_u8 {
+        db.put([n], vec![n; 9_000]).unwrap();
+        db.wait_idle().unwrap();
+    }
+    assert_eq!(db.get([7]).unwrap().as_deref(), Some(&[7; 9_000][..]));
+}
