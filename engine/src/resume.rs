@@ -123,8 +123,10 @@ impl Core {
                 last: state.last(),
                 bytes: options.segment_size_bytes,
             };
+            // Begun by the first append, not before the edit below is synced: its header vouches for all records before it,
+            // which until then are looked for in the old log.
             let (log, syncer) =
-                Log::create_anew(Arc::clone(&self.fs), &self.dir, id, old.next_sequence(), options)?;
+                Log::create_unbegun(Arc::clone(&self.fs), &self.dir, id, old.next_sequence(), options)?;
             if old.is_begun() {
                 state.sealed.push_back(sealed);
             }
@@ -139,6 +141,7 @@ impl Core {
         };
         self.manifest.lock().commit(&edit)?;
         self.remove_segments_below(new);
+        self.scheduler.want_log_segment();
         Ok(())
     }
 }
