@@ -1,9 +1,12 @@
 //! Commit: one order for all batches of all keyspaces.
 //!
 //! Under the commit lock a batch gets its seqnos and its place in the log, nothing more: a few additions and a
-//! memcpy. Memtables are filled outside the lock, by many threads at once. A batch becomes visible when all before
-//! it are: its writer waits for its predecessor's seqno to be published, then publishes its own. Whoever asked for
-//! [`Durability::Sync`](crate::Durability) then joins the log's group sync while the next batches form.
+//! memcpy. Memtables are filled outside the lock, by many threads at once. A batch becomes visible when it and all
+//! before it are in their memtables: a writer that is done says so in the ring of places, and whoever makes a batch
+//! visible goes on with those behind it that are done. So a writer that is held up is waited for once, by each of those
+//! behind it, and nobody is woken to hand something on. This is how Pebble's commit pipeline publishes, with seqnos
+//! moved by compare-and-swap in place of its queue of batches. Whoever asked for [`Durability::Sync`](crate::Durability)
+//! joins the log's group sync while the next batches form, and looks for its turn to be visible after that.
 
 use std::collections::VecDeque;
 
@@ -21,13 +24,35 @@ mod model;
 /// time slice.
 const SPINS_MAX: u32 = if cfg!(loom) { 1 } else { 200 };
 
+/// How many batches can be on their way into memtables at once: more than there are writing threads, as a rule.
+const PLACES: usize = if cfg!(loom) { 2 } else { 1024 };
+/// Where threads wait for a seqno: those for different ones rarely meet.
+const ROOMS: usize = if cfg!(loom) { 1 } else { 64 };
+
 /// The commit lock, and the seqno up to which everything is visible.
 pub(crate) struct Commit {
     state: Mutex<CommitState>,
     visible: AtomicU64,
+    /// For the batch in each place, its last seqno once all of it is in its memtables; before that, that of the batch
+    /// which had the place before, which is visible.
+    done: Box<[AtomicU64]>,
     waiters: AtomicUsize,
-    turn: Mutex<()>,
-    turn_changed: Condvar,
+    rooms: [Room; ROOMS],
+}
+
+#[derive(Default)]
+struct Room {
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+/// A batch's place in the order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// How many batches there were before.
+    number: usize,
+    pub(crate) first: SeqNo,
+    pub(crate) last: SeqNo,
 }
 
 /// What the commit lock guards.
@@ -40,6 +65,23 @@ pub(crate) struct CommitState {
     pub(crate) last_record: RecordSeq,
     /// Earlier segments, each with the last seqno that it can hold.
     pub(crate) sealed: VecDeque<SealedSegment>,
+    pub(crate) places: Places,
+}
+
+/// The places that have been given out.
+pub(crate) struct Places {
+    given: usize,
+    /// The last seqno of the batch that was given each place last.
+    last: Box<[SeqNo]>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Places {
+            given: 0,
+            last: vec![SeqNo(0); PLACES].into(),
+        }
+    }
 }
 
 /// A segment that is no longer written to.
@@ -63,9 +105,9 @@ impl Commit {
         Commit {
             state: Mutex::new(state),
             visible,
+            done: (0..PLACES).map(|_| AtomicU64::new(0)).collect(),
             waiters: AtomicUsize::new(0),
-            turn: Mutex::new(()),
-            turn_changed: Condvar::new(),
+            rooms: std::array::from_fn(|_| Room::default()),
         }
     }
 
@@ -91,19 +133,57 @@ impl Commit {
         SeqNo(self.visible.load(Ordering::Acquire))
     }
 
-    /// Makes the operations from `first` to `last` visible, after all before them.
-    pub(crate) fn publish(&self, first: SeqNo, last: SeqNo) {
-        self.wait_until_visible(SeqNo(first.0 - 1));
-        self.visible.store(last.0, Ordering::SeqCst);
-        if self.waiters.load(Ordering::SeqCst) > 0 {
-            // Taking the lock orders this with a waiter between its check and its wait.
-            drop(self.turn.lock());
-            self.turn_changed.notify_all();
+    /// Gives the next batch its seqnos. `state` is what [`Commit::lock`] gave.
+    pub(crate) fn give_place(&self, state: &mut CommitState, operations: u64) -> Place {
+        let (first, number) = (state.next, state.places.given);
+        let before = &mut state.places.last[number % PLACES];
+        // Under the lock: there are far more places than writers.
+        self.wait_until_visible(*before);
+        let last = first.plus(operations - 1);
+        *before = last;
+        state.places.given = number.wrapping_add(1);
+        state.next = last.plus(1);
+        Place { number, first, last }
+    }
+
+    /// Says that all of the batch in `place` is in its memtables. It is visible once all before it are, which
+    /// [`wait_until_visible`](Commit::wait_until_visible) waits for.
+    ///
+    /// No batch is forgotten: its writer marks it and then tries to move the visible seqno over it; whoever moves the
+    /// visible seqno up to it then looks for the mark. In the one order that all these have, one of the two comes
+    /// second. None is passed over or taken back: the visible seqno moves only from the end of one batch to the end of
+    /// the next, and never has a value again.
+    pub(crate) fn publish(&self, place: Place) {
+        let (mut number, mut from, mut to) = (place.number, place.first.0 - 1, place.last.0);
+        self.done[number % PLACES].store(to, Ordering::SeqCst);
+        while self
+            .visible
+            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+        {
+            if self.waiters.load(Ordering::SeqCst) > 0 {
+                let room = self.room(SeqNo(to));
+                // Taking the lock orders this with a waiter between its check and its wait.
+                drop(room.lock.lock());
+                room.changed.notify_all();
+            }
+            number = number.wrapping_add(1);
+            from = to;
+            to = self.done[number % PLACES].load(Ordering::SeqCst);
+            // What is not above is the mark of a batch of long ago. Of a batch much later it can only be if another
+            // thread has moved on from here, and then this one does not.
+            if to <= from {
+                break;
+            }
         }
     }
 
-    /// Waits until everything up to `seqno` is visible. Bounded by the memtable inserts of the writers before it,
-    /// which wait for nothing but each other's moves within a node.
+    fn room(&self, seqno: SeqNo) -> &Room {
+        &self.rooms[usize::from(seqno.0.to_le_bytes()[0]) % ROOMS]
+    }
+
+    /// Waits until everything up to `seqno`, the last of a batch, is visible. Bounded by the memtable inserts of the
+    /// writers before it, which wait for nothing but each other's moves within a node.
     pub(crate) fn wait_until_visible(&self, seqno: SeqNo) {
         for _ in 0..SPINS_MAX {
             if self.visible.load(Ordering::Acquire) >= seqno.0 {
@@ -112,11 +192,12 @@ impl Commit {
             spin_loop();
         }
         self.waiters.fetch_add(1, Ordering::SeqCst);
-        let mut turn = self.turn.lock();
+        let room = self.room(seqno);
+        let mut waiting = room.lock.lock();
         while self.visible.load(Ordering::SeqCst) < seqno.0 {
-            self.turn_changed.wait(&mut turn);
+            room.changed.wait(&mut waiting);
         }
-        drop(turn);
+        drop(waiting);
         self.waiters.fetch_sub(1, Ordering::SeqCst);
     }
 }

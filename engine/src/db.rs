@@ -12,7 +12,7 @@ use siltstone_vfs::{DirLock, Error, ErrorKind, Fs, Removable, Result};
 use siltstone_wal::{Log, LogOptions, LogSyncer, RecordSeq, SegmentId};
 
 use crate::batch::{DEFAULT_KEYSPACE, WriteBatch};
-use crate::commit::{Commit, CommitState};
+use crate::commit::{Commit, CommitState, Places};
 use crate::core::Core;
 use crate::failure::Failure;
 use crate::files;
@@ -213,6 +213,7 @@ impl Db {
             log: Some(log),
             next: replayed.next_seqno,
             sealed: replayed.sealed.into(),
+            places: Places::default(),
         });
         let (scheduler, inboxes) = Scheduler::new();
         let core = Arc::new(Core {
@@ -511,7 +512,8 @@ impl Db {
     }
 
     /// Takes writes up again after a failed one: begins a new log and a new manifest, and makes tables of all that
-    /// is in memory, so that nothing rests on files whose state is unknown. Does nothing where nothing has failed.
+    /// is in memory, so that nothing rests on files whose state is unknown. Compactions that could not read their
+    /// tables, which were put aside, are tried once more. Does nothing where nothing has failed.
     ///
     /// # Errors
     /// What it met; writes stay refused then, and it may be called again.

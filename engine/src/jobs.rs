@@ -71,6 +71,8 @@ struct Running {
     compactions: HashMap<KeyspaceId, usize>,
     /// Keyspaces whose compaction somebody does by hand.
     manual: HashSet<KeyspaceId>,
+    /// Plans whose inputs could not be read. They stay in flight, so that nobody tries them again for ever.
+    put_aside: Vec<(KeyspaceId, Plan)>,
 }
 
 impl Running {
@@ -265,6 +267,21 @@ impl Core {
         }
     }
 
+    /// Lets compactions whose inputs could not be read be tried once more.
+    pub(crate) fn take_up_what_was_put_aside(&self) {
+        let mut running = self.scheduler.running.lock();
+        for (keyspace, plan) in std::mem::take(&mut running.put_aside) {
+            if let Some(in_flight) = running.in_flight.get_mut(&keyspace) {
+                in_flight.finish(&plan);
+            }
+        }
+    }
+
+    /// Whether there are compactions whose inputs could not be read.
+    pub(crate) fn has_put_aside(&self) -> bool {
+        !self.scheduler.running.lock().put_aside.is_empty()
+    }
+
     /// Whether a job is under way.
     pub(crate) fn jobs_running(&self) -> bool {
         self.scheduler.running.lock().any()
@@ -395,7 +412,8 @@ fn take_unpopulated(running: &mut Running) -> Option<Job> {
 struct Settle<'j> {
     core: &'j Core,
     job: &'j Job,
-    /// What cannot be read cannot be compacted: its tables stay taken until the next open, and reads of them say why.
+    /// What cannot be read cannot be compacted: its tables stay taken until `resume` or the next open, and reads of
+    /// them say why.
     put_aside: bool,
 }
 
@@ -410,14 +428,15 @@ impl Drop for Settle<'_> {
                 if let Some(count) = running.compactions.get_mut(&tree.id) {
                     *count -= 1;
                 }
-                if let Some(in_flight) = running.in_flight.get_mut(&tree.id)
-                    && !self.put_aside
-                {
+                if self.put_aside {
+                    running.put_aside.push((tree.id, Plan::clone(plan)));
+                } else if let Some(in_flight) = running.in_flight.get_mut(&tree.id) {
                     in_flight.finish(plan);
                 }
                 if tree.is_dropped() {
                     running.in_flight.remove(&tree.id);
                     running.compactions.remove(&tree.id);
+                    running.put_aside.retain(|(keyspace, _)| *keyspace != tree.id);
                 }
             }
         }

@@ -49,7 +49,9 @@ impl Core {
     pub(crate) fn resume(&self) -> Result<()> {
         let _one_at_a_time = self.resuming.lock();
         self.check_open()?;
+        self.take_up_what_was_put_aside();
         if self.failure.cause().is_none() {
+            self.schedule();
             return Ok(());
         }
         // Jobs that met the failure are on their way out; no new ones start while it stands.

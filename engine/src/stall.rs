@@ -204,8 +204,9 @@ impl Progress {
     }
 }
 
-/// The refusal of a write that may not wait any longer.
-pub(crate) fn refusal(reason: BusyReason, waited: Duration) -> Error {
+/// The refusal of a write that may not wait any longer. `put_aside`: there are compactions that could not read their
+/// tables.
+pub(crate) fn refusal(reason: BusyReason, waited: Duration, put_aside: bool) -> Error {
     let why = match reason {
         BusyReason::MemtableQueue => "immutable memtables wait for their flush",
         BusyReason::L0Tables => "level 0 has too many tables",
@@ -217,7 +218,12 @@ pub(crate) fn refusal(reason: BusyReason, waited: Duration) -> Error {
         reason,
         format!("the write was held up for {waited:?} because {why}, and its deadline has passed"),
     )
-    .with_advice("try again later, or give a later deadline")
+    .with_advice(if put_aside {
+        "a compaction could not read its tables, see the metrics' background_errors: once they can be read again, \
+         Db::resume has it tried again"
+    } else {
+        "try again later, or give a later deadline"
+    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use siltstone_vfs::{BusyReason, Error, ErrorKind, Result};
 use siltstone_wal::RecordSeq;
 
 use crate::batch::{KeyspaceId, WriteBatch};
-use crate::commit::{CommitState, SealedSegment};
+use crate::commit::{CommitState, Place, SealedSegment};
 use crate::core::{Core, closed};
 use crate::options::{BackgroundMode, Durability, WriteOptions};
 use crate::space;
@@ -81,7 +81,7 @@ impl Core {
         let mut patience = Patience::new(self, limit);
         self.admit(batch, &mut patience)?;
 
-        let (first, record, targets) = self.order(batch, &mut patience)?;
+        let (place, record, targets) = self.order(batch, &mut patience)?;
         for operation in batch.operations() {
             let operation = operation.expect("a batch decodes as it was encoded");
             let key = InternalKey::new(operation.key, Tag::new(operation.seqno, operation.kind));
@@ -93,11 +93,13 @@ impl Core {
             }
         }
         drop(targets);
-        self.commit.publish(first, first.plus(batch.len() as u64 - 1));
-        if durability == Durability::Sync {
-            self.sync_to(record)?;
-        }
-        Ok(())
+        self.commit.publish(place);
+        let synced = match durability {
+            Durability::Sync => self.sync_to(record),
+            Durability::Buffered => Ok(()),
+        };
+        self.commit.wait_until_visible(place.last);
+        synced
     }
 
     /// Holds the writer up where flush and compaction ask for it.
@@ -124,7 +126,7 @@ impl Core {
         &self,
         batch: &mut WriteBatch,
         patience: &mut Patience<'_>,
-    ) -> Result<(SeqNo, RecordSeq, Targets)> {
+    ) -> Result<(Place, RecordSeq, Targets)> {
         let puts = !batch.only_deletes();
         loop {
             let seen = self.progress.generation();
@@ -139,15 +141,14 @@ impl Core {
                 patience.wait(seen, BusyReason::MemtableQueue)?;
                 continue;
             };
-            let first = state.next;
-            let record = self.append(batch, first, &mut state)?;
+            let (place, record) = self.append(batch, &mut state)?;
             for view in targets.views() {
-                view.memtable.note_commit(first);
+                view.memtable.note_commit(place.first);
                 if puts {
-                    view.dead.note_put(SeqNo(state.next.0 - 1));
+                    view.dead.note_put(place.last);
                 }
             }
-            return Ok((first, record, targets));
+            return Ok((place, record, targets));
         }
     }
 
@@ -183,7 +184,8 @@ impl Core {
         Some(tree.pin())
     }
 
-    fn append(&self, batch: &mut WriteBatch, first: SeqNo, state: &mut CommitState) -> Result<RecordSeq> {
+    fn append(&self, batch: &mut WriteBatch, state: &mut CommitState) -> Result<(Place, RecordSeq)> {
+        let first = state.next;
         if first.0 > SeqNo::MAX.0 - batch.len() as u64 {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -197,7 +199,7 @@ impl Core {
         let (after, needs_preparing) = (log.segment(), log.needs_preparing());
         let record = appended.inspect_err(|error| self.note_failure(error))?;
         state.last_record = record;
-        state.next = first.plus(batch.len() as u64);
+        let place = self.commit.give_place(state, batch.len() as u64);
         self.counters
             .log_bytes
             .fetch_add(batch.size_bytes() as u64, Ordering::Relaxed);
@@ -214,7 +216,7 @@ impl Core {
                 .extend(passed.map(|(id, bytes)| SealedSegment { id, last, bytes }));
             self.bound_log(state);
         }
-        Ok(record)
+        Ok((place, record))
     }
 
     /// Where the log is past its bound, flushes the keyspaces that hold back its oldest segment.
@@ -267,6 +269,10 @@ impl<'c> Patience<'c> {
         now.saturating_sub(*self.start.get_or_insert(now))
     }
 
+    fn refusal(&self, reason: BusyReason, waited: Duration) -> Error {
+        stall::refusal(reason, waited, self.core.has_put_aside())
+    }
+
     /// Delays the writer by its share at `bytes_per_s`.
     fn pace(&mut self, bytes: u64, bytes_per_s: u64, reason: BusyReason) -> Result<()> {
         let waited = self.waited();
@@ -276,7 +282,7 @@ impl<'c> Patience<'c> {
             .pacer
             .reserve(self.core.clock.now(), bytes, bytes_per_s, left)
         else {
-            return Err(stall::refusal(reason, waited));
+            return Err(self.refusal(reason, waited));
         };
         if !delay.is_zero() {
             self.core.stalls.delayed.fetch_add(1, Ordering::Relaxed);
@@ -297,14 +303,14 @@ impl<'c> Patience<'c> {
         }
         let waited = self.waited();
         if waited >= self.limit {
-            return Err(stall::refusal(reason, waited));
+            return Err(self.refusal(reason, waited));
         }
         core.stalls.stopped.fetch_add(1, Ordering::Relaxed);
         if core.background == BackgroundMode::Manual {
             return if core.run_job()? {
                 Ok(())
             } else {
-                Err(stall::refusal(reason, waited))
+                Err(self.refusal(reason, waited))
             };
         }
         core.schedule();

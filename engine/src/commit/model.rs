@@ -28,6 +28,7 @@ impl Engine {
             next: SeqNo(1),
             last_record: RecordSeq(0),
             sealed: VecDeque::new(),
+            places: Places::default(),
         });
         let inserted = std::array::from_fn(|_| AtomicBool::new(false));
         Arc::new(Engine { commit, inserted })
@@ -35,16 +36,13 @@ impl Engine {
 
     /// What a writer does with a batch of so many operations.
     fn write(&self, operations: u64) {
-        let first = {
-            let mut state = self.commit.lock();
-            let first = state.next;
-            state.next = first.plus(operations);
-            first
-        };
-        for seqno in first.0..first.0 + operations {
+        let place = self.commit.give_place(&mut self.commit.lock(), operations);
+        for seqno in place.first.0..=place.last.0 {
             self.inserted[usize::try_from(seqno).unwrap() - 1].store(true, Relaxed);
         }
-        self.commit.publish(first, first.plus(operations - 1));
+        self.commit.publish(place);
+        self.commit.wait_until_visible(place.last);
+        assert!(self.read() >= place.last, "a writer does not see what it wrote");
     }
 
     /// Everything up to what is visible is there.

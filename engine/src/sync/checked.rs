@@ -159,14 +159,10 @@ impl<T> Drop for MutexGuard<'_, T> {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Condvar(loom::sync::Condvar);
 
 impl Condvar {
-    pub(crate) fn new() -> Self {
-        Self(loom::sync::Condvar::new())
-    }
-
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         let held = guard.guard.take().expect("held");
         guard.is_locked.store(false, StdRelaxed);
