@@ -583,14 +583,26 @@ impl Opener<'_> {
         let table = crate::core::open_table(&**self.fs, &path, self.lock, meta.id, self.cache, mapped, max);
         let table = table.and_then(|table| {
             let (found, expected) = (table.size_bytes(), meta.size_bytes);
-            if found == expected {
-                return Ok(table);
+            if found != expected {
+                return Err(Error::corruption(
+                    &path,
+                    found,
+                    format!("table has {found} bytes, the manifest says {expected}"),
+                ));
             }
-            Err(Error::corruption(
-                &path,
-                found,
-                format!("table has {found} bytes, the manifest says {expected}"),
-            ))
+            let properties = table.properties();
+            if *properties.smallest_key != *meta.smallest
+                || *properties.largest_key != *meta.largest
+                || (properties.entries, properties.tombstones) != (meta.entries, meta.tombstones)
+                || (properties.seqno_min, properties.seqno_max) != (meta.seqno_min, meta.seqno_max)
+            {
+                return Err(Error::corruption(
+                    &path,
+                    0,
+                    "table has other counts, keys or seqnos than the manifest says: it is another table",
+                ));
+            }
+            Ok(table)
         });
         TableHandle::new(Arc::clone(meta), path, table, self.garbage.clone())
     }

@@ -138,7 +138,7 @@ fn start(
     started.push(path.clone());
     Ok((
         id,
-        TableBuilder::new(file, &path, tree.options.load().table_options(level)),
+        TableBuilder::new(file, &path, tree.options.load().table_options(level)).with_id(id),
     ))
 }
 

@@ -15,7 +15,9 @@ use crate::format::{
     u32_len,
 };
 use crate::index::{IndexBuilder, separator};
-use crate::{Compression, InternalKey, Properties, SeqNo, TableOptions, Tag, check_entry_size, key_hash};
+use crate::{
+    Compression, InternalKey, Properties, SeqNo, TableId, TableOptions, Tag, check_entry_size, key_hash,
+};
 
 use output::{Compressor, Output};
 
@@ -29,6 +31,7 @@ const TRAILER: u64 = BLOCK_TRAILER_BYTES as u64;
 pub struct TableBuilder {
     output: Output,
     path: PathBuf,
+    id: TableId,
     options: TableOptions,
     /// What made the builder unusable.
     failed: Option<Error>,
@@ -95,6 +98,7 @@ impl TableBuilder {
         Self {
             output: Output::new(file),
             path: path.to_owned(),
+            id: TableId::default(),
             options,
             failed: options.validate().err(),
             block: BlockBuilder::new(filter.fingerprints_below()),
@@ -125,6 +129,13 @@ impl TableBuilder {
                 format_version: FORMAT_VERSION,
             },
         }
+    }
+
+    /// Writes the table's number into it: a reader that opens the file as another table is then refused. Without, any
+    /// number opens it.
+    pub fn with_id(mut self, id: TableId) -> Self {
+        self.id = id;
+        self
     }
 
     /// Adds an entry.
@@ -459,6 +470,7 @@ impl TableBuilder {
             directory_len: directory.len() as u64,
             directory_checksum: checksum(&directory),
             file_len,
+            table_id: self.id.0,
         };
         self.output.append(&footer.encode())?;
         Ok(file_len)

@@ -148,11 +148,13 @@ fn empty_fs() -> MemFs {
     fs
 }
 
+const ID: TableId = TableId(1);
+
 /// The file's bytes, and what the builder said about them.
 pub(crate) fn build(entries: &[Entry], options: TableOptions) -> (Vec<u8>, TableSummary) {
     let fs = empty_fs();
     let path = Path::new(FILE);
-    let mut builder = TableBuilder::new(fs.create(path).unwrap(), path, options);
+    let mut builder = TableBuilder::new(fs.create(path).unwrap(), path, options).with_id(ID);
     for entry in entries {
         builder.add(key_of(entry), &entry.2).unwrap();
     }
@@ -170,12 +172,17 @@ pub(crate) fn open(bytes: &[u8], mode: MapMode) -> Result<Arc<Table>> {
     open_with_cache(bytes, mode, BlockCache::new(1 << 20))
 }
 
+/// Opens it as another table than it is.
+pub(crate) fn open_as(bytes: &[u8], id: TableId) -> Result<Table> {
+    Table::open(map(bytes, MapMode::Map)?, id, BlockCache::new(0))
+}
+
 pub(crate) fn open_with_cache(bytes: &[u8], mode: MapMode, cache: Arc<BlockCache>) -> Result<Arc<Table>> {
-    Table::open(map(bytes, mode)?, TableId(1), cache).map(Arc::new)
+    Table::open(map(bytes, mode)?, ID, cache).map(Arc::new)
 }
 
 pub(crate) fn open_without_filter(bytes: &[u8], mode: MapMode) -> Result<Table> {
-    Table::open_without_filter(map(bytes, mode)?, TableId(1), BlockCache::new(1 << 20))
+    Table::open_without_filter(map(bytes, mode)?, ID, BlockCache::new(1 << 20))
 }
 
 fn map(bytes: &[u8], mode: MapMode) -> Result<Mapping> {

@@ -158,6 +158,8 @@ pub struct Footer {
     pub directory_checksum: u64,
     /// The length of the whole file.
     pub file_len: u64,
+    /// The number that the table was written under; 0 where its writer did not say.
+    pub table_id: u64,
 }
 
 impl Footer {
@@ -168,6 +170,7 @@ impl Footer {
         out[8..16].copy_from_slice(&self.directory_len.to_le_bytes());
         out[16..24].copy_from_slice(&self.directory_checksum.to_le_bytes());
         out[24..32].copy_from_slice(&self.file_len.to_le_bytes());
+        out[32..40].copy_from_slice(&self.table_id.to_le_bytes());
         out[40..44].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         let sum = checksum(&out[..48]);
         out[48..56].copy_from_slice(&sum.to_le_bytes());
@@ -205,14 +208,15 @@ impl Footer {
                 .with_path(path)
                 .with_offset(at + 40));
         }
-        if word(32) != 0 || u32_at(bytes, 44) != Some(0) {
-            return damaged(32, "footer has reserved bytes that are not zero".into());
+        if u32_at(bytes, 44) != Some(0) {
+            return damaged(44, "footer has reserved bytes that are not zero".into());
         }
         let footer = Footer {
             directory_offset: word(0),
             directory_len: word(8),
             directory_checksum: word(16),
             file_len: word(24),
+            table_id: word(32),
         };
         if footer.file_len != file_len {
             return damaged(

@@ -569,3 +569,37 @@ fn a_resume_that_fails_leaves_a_database_that_opens() {
         }
     }
 }
+
+/// Was: a table under the name of another one of the same size answered for it.
+#[test]
+fn tables_that_changed_names_are_told() {
+    let fs = MemFs::new();
+    let db = small().open_with("db", manual(&fs)).unwrap();
+    for (name, value) in [("k", "1"), ("l", "2")] {
+        let keyspace = db.keyspace(name, keyspace_options()).unwrap();
+        keyspace.put("a", value).unwrap();
+        keyspace.flush().unwrap();
+        keyspace.compact::<&[u8]>(..).unwrap();
+    }
+    db.close().unwrap();
+    let paths: Vec<_> = fs.files().into_iter().map(|(path, _)| path).collect();
+    let tables: Vec<_> = paths
+        .iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
+        .collect();
+    let [first, second] = tables[..] else {
+        panic!("{tables:?}")
+    };
+    let bytes = fs.read_file(first).unwrap();
+    fs.write_file(first, fs.read_file(second).unwrap()).unwrap();
+    fs.write_file(second, bytes).unwrap();
+    let db = small().open_with("db", manual(&fs)).unwrap();
+    for name in ["k", "l"] {
+        let error = db
+            .keyspace(name, keyspace_options())
+            .unwrap()
+            .get("a")
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+    }
+}

@@ -18,7 +18,8 @@ use super::{SectionBytes, Table};
 impl Table {
     /// Opens a finished table file.
     ///
-    /// Reads and verifies footer, section directory, index, filter and properties; touches no data block.
+    /// Reads and verifies footer, section directory, index, filter and properties; touches no data block. `id` is the
+    /// number under which the table is known, and must be the one that it was written under; 0 opens any.
     ///
     /// # Errors
     /// `Corruption`, with the place; `Unsupported` for a newer format; `Io`.
@@ -36,6 +37,15 @@ impl Table {
     /// As [`open`](Table::open).
     pub fn open_without_filter(mapping: Mapping, id: TableId, cache: Arc<BlockCache>) -> Result<Table> {
         let footer = read_footer(&mapping)?;
+        if id.0 != 0 && footer.table_id != 0 && id.0 != footer.table_id {
+            let at = mapping.len() - FOOTER_BYTES as u64 + 32;
+            let what = format!(
+                "table says that it is {}, expected {id}",
+                TableId(footer.table_id)
+            );
+            return Err(Error::corruption(mapping.path(), at, what)
+                .with_advice("the file has another one's name; restore it from a copy"));
+        }
         let sections = read_directory(&mapping, &footer)?;
         let section = |kind: u32, name: &str| {
             sections

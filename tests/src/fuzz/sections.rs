@@ -83,6 +83,7 @@ impl Parts {
         let mut directory = Vec::new();
         sections.iter().for_each(|section| section.encode(&mut directory));
         let footer = Footer {
+            table_id: 0,
             directory_offset: file.len() as u64,
             directory_len: directory.len() as u64,
             directory_checksum: checksum(&directory),

@@ -4,15 +4,16 @@ use proptest::prelude::*;
 use siltstone_vfs::{ErrorKind, MapMode};
 
 use crate::fixture::{
-    Entry, any_entries, any_options, build, cases, delete, key_of, model_get, open, open_without_filter, put,
+    Entry, any_entries, any_options, build, cases, delete, key_of, model_get, open, open_as,
+    open_without_filter, put,
 };
 use crate::format::{
     BLOCK_TRAILER_BYTES, FOOTER_BYTES, Footer, SECTION_ENTRY_BYTES, SECTION_FILTER, SECTION_REQUIRED,
     Section, checksum, u32_at, u64_at,
 };
 use crate::{
-    BlockKind, Compression, FilterKind, InternalIterator, InternalKey, SeqNo, Table, TableOptions, Tag,
-    key_hash,
+    BlockKind, Compression, FilterKind, InternalIterator, InternalKey, SeqNo, Table, TableId, TableOptions,
+    Tag, key_hash,
 };
 
 /// A few blocks of both shapes, some keys with several versions, in less than 3 KiB.
@@ -368,6 +369,7 @@ fn with_section(bytes: &[u8], kind: u32) -> Vec<u8> {
     sections.iter().for_each(|section| section.encode(&mut directory));
     out.extend_from_slice(&directory);
     let footer = Footer {
+        table_id: 0,
         directory_offset,
         directory_len: directory.len() as u64,
         directory_checksum: checksum(&directory),
@@ -375,6 +377,19 @@ fn with_section(bytes: &[u8], kind: u32) -> Vec<u8> {
     };
     out.extend_from_slice(&footer.encode());
     out
+}
+
+#[test]
+fn a_table_is_not_opened_as_another_one() {
+    let (_, bytes) = small_table(Compression::None, FilterKind::default());
+    open_as(&bytes, TableId(1)).unwrap();
+    open_as(&bytes, TableId(0)).unwrap();
+    let error = open_as(&bytes, TableId(2)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+    assert!(
+        error.to_string().contains("it is 000001, expected 000002"),
+        "{error}"
+    );
 }
 
 #[test]
