@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use crossbeam_skiplist::SkipMap;
-use siltstone_sstable::{InternalIterator, InternalKey, SeqNo, Tag, ValueKind};
+use siltstone_sstable::{InternalIterator, InternalKey, SeqNo, Tag, ValueKind, key_hash};
 
 #[path = "../src/memtable/mod.rs"]
 mod memtable;
@@ -98,7 +98,7 @@ impl Map for Arc<Memtable> {
         Memtable::insert(self, InternalKey::new(key, put(seqno)), &VALUE);
     }
     fn get(&self, key: &[u8]) -> usize {
-        Memtable::get(self, key, SeqNo::MAX).map_or(0, |(_, value)| value.len())
+        Memtable::get(self, key, key_hash(key), SeqNo::MAX).map_or(0, |(_, value)| value.len())
     }
     fn seek(&self, key: &[u8]) -> usize {
         let mut iter = self.iter();
@@ -357,7 +357,7 @@ fn main() {
     let reads: Vec<Key> = reads.into_iter().take(200_000).map(|(_, key)| key).collect();
 
     let maps: [&dyn Fn() -> Box<dyn Map>; 3] = [
-        &|| Box::new(Arc::new(Memtable::new(2 << 20, Arc::default()))),
+        &|| Box::new(Arc::new(Memtable::new(2 << 20, 1 << 20, Arc::default()))),
         &|| Box::new(SkipMap::<Owned, Vec<u8>>::new()),
         &|| Box::new(RwLock::new(BTreeMap::<Owned, Vec<u8>>::new())),
     ];

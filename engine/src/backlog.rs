@@ -82,7 +82,7 @@ impl Operation {
 mod tests {
     use std::sync::Arc;
 
-    use siltstone_sstable::{InternalIterator, SeqNo, ValueKind};
+    use siltstone_sstable::{InternalIterator, SeqNo, ValueKind, key_hash};
 
     use super::*;
 
@@ -101,7 +101,7 @@ mod tests {
             b"",
         ];
         let mut backlog = Backlog::default();
-        let memtable = Arc::new(Memtable::new(1 << 16, Arc::default()));
+        let memtable = Arc::new(Memtable::new(1 << 16, 1 << 16, Arc::default()));
         for round in 0..2_u64 {
             for (nth, key) in keys.iter().rev().enumerate() {
                 let seqno = SeqNo(1 + round * 100 + nth as u64);
@@ -114,7 +114,7 @@ mod tests {
         }
         for (nth, key) in keys.iter().rev().enumerate() {
             let newest = keys.iter().rev().rposition(|other| other == key).unwrap_or(nth) as u64;
-            let (tag, value) = memtable.get(key, SeqNo(1000)).expect("inserted");
+            let (tag, value) = memtable.get(key, key_hash(key), SeqNo(1000)).expect("inserted");
             assert_eq!(
                 (tag.seqno(), value),
                 (SeqNo(101 + newest), &(101 + newest).to_le_bytes()[..])

@@ -28,13 +28,17 @@ pub(crate) fn get_group<K: AsRef<[u8]>>(
     let begin = answers.len();
     // The keys that no memtable has answered; to the others `None` stands for "not there".
     let mut open: SmallVec<[Open<'_>; GROUP]> = SmallVec::new();
-    for (number, key) in keys.iter().enumerate() {
+    let hashes: SmallVec<[u64; GROUP]> = keys.iter().map(|key| key_hash(key.as_ref())).collect();
+    for hash in &hashes {
+        view.prefetch_memtables(*hash);
+    }
+    for (number, (key, hash)) in keys.iter().zip(hashes).enumerate() {
         let key = key.as_ref();
-        match view.get_from_memtables(key, seqno) {
+        match view.get_from_memtables(key, hash, seqno) {
             Some((tag, value)) => answers.push(Ok(alive(tag, value).map(Value::from))),
             None => {
                 answers.push(Ok(None));
-                let (hash, candidates) = (key_hash(key), view.tables.candidates(key));
+                let candidates = view.tables.candidates(key);
                 for handle in &candidates {
                     handle.prefetch_filter(hash);
                 }

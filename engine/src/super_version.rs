@@ -24,9 +24,10 @@ pub(crate) struct MemtableSlot {
 }
 
 impl MemtableSlot {
-    pub(crate) fn new(pool: &Arc<BlockPool>) -> Arc<MemtableSlot> {
+    /// An empty one that is to grow to `size_bytes`.
+    pub(crate) fn new(size_bytes: u64, pool: &Arc<BlockPool>) -> Arc<MemtableSlot> {
         Arc::new(MemtableSlot {
-            table: Arc::new(Memtable::new(HUGE_PAGE_BYTES, Arc::clone(pool))),
+            table: Arc::new(Memtable::new(HUGE_PAGE_BYTES, size_bytes, Arc::clone(pool))),
             first: AtomicU64::new(u64::MAX),
             sealed: std::sync::OnceLock::new(),
         })
@@ -176,20 +177,34 @@ impl SuperVersion {
     /// table of each deeper level.
     #[inline]
     pub(crate) fn get(&self, key: &[u8], seqno: SeqNo) -> Result<Option<Found<'_>>> {
-        match self.get_from_memtables(key, seqno) {
+        let hash = key_hash(key);
+        if !self.immutables.is_empty() {
+            self.prefetch_memtables(hash);
+        }
+        match self.get_from_memtables(key, hash, seqno) {
             Some((tag, value)) => Ok(alive(tag, Found::Memtable(value))),
-            None => self.get_from_tables(key, seqno),
+            None => self.get_from_tables(key, hash, seqno),
         }
     }
 
     #[inline]
-    pub(crate) fn get_from_memtables(&self, key: &[u8], seqno: SeqNo) -> Option<(Tag, &[u8])> {
-        let older = || self.immutables.iter().find_map(|slot| slot.table.get(key, seqno));
-        self.memtable.table.get(key, seqno).or_else(older)
+    pub(crate) fn get_from_memtables(&self, key: &[u8], hash: u64, seqno: SeqNo) -> Option<(Tag, &[u8])> {
+        let older = || {
+            let mut slots = self.immutables.iter();
+            slots.find_map(|slot| slot.table.get(key, hash, seqno))
+        };
+        self.memtable.table.get(key, hash, seqno).or_else(older)
     }
 
-    fn get_from_tables(&self, key: &[u8], seqno: SeqNo) -> Result<Option<Found<'_>>> {
-        let hash = key_hash(key);
+    /// Starts to load what [`get_from_memtables`](Self::get_from_memtables) looks at first.
+    #[inline]
+    pub(crate) fn prefetch_memtables(&self, hash: u64) {
+        for slot in std::iter::once(&self.memtable).chain(&self.immutables) {
+            slot.table.prefetch_filter(hash);
+        }
+    }
+
+    fn get_from_tables(&self, key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<Found<'_>>> {
         let candidates = self.tables.candidates(key);
         // One miss to wait for, where asking one after the other would wait for one each.
         if candidates.len() > 1 {

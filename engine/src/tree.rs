@@ -46,7 +46,7 @@ impl Tree {
         garbage: Sender<Garbage>,
     ) -> Arc<Tree> {
         let view = SuperVersion {
-            memtable: MemtableSlot::new(&pool),
+            memtable: MemtableSlot::new(options.memtable_size_bytes, &pool),
             immutables: Vec::new(),
             tables: Arc::new(tables),
             dead: Arc::default(),
@@ -96,7 +96,7 @@ impl Tree {
             immutables.push(Arc::clone(&view.memtable));
             immutables.extend(view.immutables.iter().cloned());
             SuperVersion {
-                memtable: MemtableSlot::new(&self.pool),
+                memtable: self.new_memtable(),
                 immutables,
                 tables: Arc::clone(&view.tables),
                 dead: Arc::clone(&view.dead),
@@ -128,7 +128,7 @@ impl Tree {
         self.change(|view| {
             view.tables.handles().for_each(|handle| handle.retire());
             SuperVersion {
-                memtable: MemtableSlot::new(&self.pool),
+                memtable: self.new_memtable(),
                 immutables: Vec::new(),
                 tables: Arc::default(),
                 dead: Arc::clone(&view.dead),
@@ -140,6 +140,10 @@ impl Tree {
     pub(crate) fn refresh_pressure(&self) {
         let _one_at_a_time = self.install.lock();
         self.pressure.update(&self.view(), &self.options.load());
+    }
+
+    fn new_memtable(&self) -> Arc<MemtableSlot> {
+        MemtableSlot::new(self.options.load().memtable_size_bytes, &self.pool)
     }
 
     fn change(&self, next: impl FnOnce(&SuperVersion) -> SuperVersion) {

@@ -83,6 +83,6 @@ pub use mapping::{Advice, Mapping, TABLE_EXTENSION};
 pub use mem_fs::MemFs;
 pub use memory::{AnonymousMemory, HUGE_PAGE_BYTES};
 pub use os_fs::{LOCK_FILE_NAME, OsFs};
-pub use prefetch::{CACHE_LINE_BYTES, prefetch, prefetch_range};
+pub use prefetch::{CACHE_LINE_BYTES, prefetch, prefetch_range, prefetch_value};
 pub use priority::lower_thread_priority;
 pub use retire::{Removable, Removed, Truncated, Unmapped};

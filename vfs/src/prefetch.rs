@@ -35,3 +35,17 @@ pub fn prefetch_range(bytes: &[u8], start: usize, len: usize, lines_max: usize) 
         prefetch(bytes, start + len - 1);
     }
 }
+
+/// [`prefetch`] of the line where a value begins.
+#[inline(always)]
+pub fn prefetch_value<T>(value: &T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: SSE is part of x86-64. A prefetch neither traps nor changes anything.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
+            std::ptr::from_ref(value).cast(),
+        );
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = value;
+}

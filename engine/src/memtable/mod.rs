@@ -10,6 +10,7 @@
 
 mod arena;
 mod entry;
+mod filter;
 mod iter;
 mod locked;
 mod node;
@@ -21,9 +22,10 @@ mod tree;
 
 use std::sync::Arc;
 
-use siltstone_sstable::{InternalKey, SeqNo, Tag};
+use siltstone_sstable::{InternalKey, SeqNo, Tag, key_hash};
 
 use entry::{Border, EntryRef};
+use filter::KeyFilter;
 pub(crate) use iter::MemtableIter;
 pub(crate) use pool::BlockPool;
 use shards::Shards;
@@ -39,21 +41,24 @@ const NODE_ENTRIES: usize = 64;
 pub(crate) struct Memtable<const N: usize = NODE_ENTRIES> {
     tree: Tree<N>,
     entries: Shards,
+    filter: KeyFilter,
 }
 
 impl Memtable {
     /// An empty memtable, which takes no memory from the heap before its first entry. `arena_block_bytes` is the
-    /// size that its blocks grow to; those of 2 MiB, a huge page, come from `pool`.
-    pub(crate) fn new(arena_block_bytes: usize, pool: Arc<BlockPool>) -> Self {
-        Self::with_node_size(arena_block_bytes, pool)
+    /// size that its blocks grow to; those of 2 MiB, a huge page, come from `pool`. `size_bytes` is what it will hold when
+    /// it is full, which the size of its filter follows from.
+    pub(crate) fn new(arena_block_bytes: usize, size_bytes: u64, pool: Arc<BlockPool>) -> Self {
+        Self::with_node_size(arena_block_bytes, size_bytes, pool)
     }
 }
 
 impl<const N: usize> Memtable<N> {
-    fn with_node_size(arena_block_bytes: usize, pool: Arc<BlockPool>) -> Self {
+    fn with_node_size(arena_block_bytes: usize, size_bytes: u64, pool: Arc<BlockPool>) -> Self {
         Self {
             tree: Tree::new(arena_block_bytes, Arc::clone(&pool)),
             entries: Shards::new(arena_block_bytes, pool),
+            filter: KeyFilter::new(size_bytes),
         }
     }
 
@@ -63,12 +68,31 @@ impl<const N: usize> Memtable<N> {
     /// If key or value are longer than 4 GiB (the write path refuses them long before, see
     /// [`check_entry_size`](siltstone_sstable::check_entry_size)); the memtable is as it was then.
     pub(crate) fn insert(&self, key: InternalKey<'_>, value: &[u8]) {
+        let hash = key_hash(key.user_key);
+        self.filter.prefetch(hash);
         self.tree.insert(EntryRef::create(&self.entries, key, value));
+        self.filter.add(hash);
         self.entries.count(key.tag.is_tombstone());
     }
 
-    /// The newest entry of a key with a seqno of at most `seqno`. A tombstone is an entry, with an empty value.
-    pub(crate) fn get<'m>(&'m self, user_key: &[u8], seqno: SeqNo) -> Option<(Tag, &'m [u8])> {
+    /// Starts to load what a [`get`](Self::get) of `hash` looks at first.
+    #[inline]
+    pub(crate) fn prefetch_filter(&self, hash: u64) {
+        self.filter.prefetch(hash);
+    }
+
+    /// The newest entry of a key with a seqno of at most `seqno`; `hash` is the key's. A tombstone is an entry, with an
+    /// empty value.
+    #[inline]
+    pub(crate) fn get<'m>(&'m self, user_key: &[u8], hash: u64, seqno: SeqNo) -> Option<(Tag, &'m [u8])> {
+        if self.filter.may_hold(hash) {
+            self.find(user_key, seqno)
+        } else {
+            None
+        }
+    }
+
+    fn find<'m>(&'m self, user_key: &[u8], seqno: SeqNo) -> Option<(Tag, &'m [u8])> {
         let border = Border::before(InternalKey::new(user_key, Tag::seek_at(seqno)));
         let entry = self.tree.after(&border)?;
         (entry.user_key() == user_key).then(|| (entry.tag(), entry.value()))

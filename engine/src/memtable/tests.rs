@@ -66,7 +66,7 @@ fn random_entry(rng: &mut SmallRng, seqno: u64) -> (Vec<u8>, Tag, Vec<u8>) {
 }
 
 fn new<const N: usize>() -> Arc<Memtable<N>> {
-    Arc::new(Memtable::with_node_size(BLOCK_BYTES, Arc::default()))
+    Arc::new(Memtable::with_node_size(BLOCK_BYTES, 1 << 20, Arc::default()))
 }
 
 fn filled<const N: usize>(rng: &mut SmallRng, count: usize) -> (Arc<Memtable<N>>, Model) {
@@ -96,15 +96,21 @@ fn owned(entry: Option<(&ModelKey, &Vec<u8>)>) -> Option<(ModelKey, Vec<u8>)> {
     entry.map(|(key, value)| (key.clone(), value.clone()))
 }
 
+impl<const N: usize> Memtable<N> {
+    fn look_up(&self, key: &[u8], seqno: SeqNo) -> Option<(Tag, &[u8])> {
+        self.get(key, key_hash(key), seqno)
+    }
+}
+
 #[test]
 fn an_empty_memtable_has_nothing_and_costs_nothing() {
-    let memtable = Arc::new(Memtable::new(2 << 20, Arc::default()));
+    let memtable = Arc::new(Memtable::new(2 << 20, 1 << 20, Arc::default()));
     assert!(memtable.is_empty());
     assert_eq!(
         (memtable.entries(), memtable.tombstones(), memtable.bytes_used()),
         (0, 0, 0)
     );
-    assert_eq!(memtable.get(b"", SeqNo::MAX), None);
+    assert_eq!(memtable.look_up(b"", SeqNo::MAX), None);
     let mut iter = memtable.iter();
     assert!(!iter.valid());
     iter.seek_to_first().unwrap();
@@ -140,7 +146,7 @@ fn check_get_finds_the_newest_entry_up_to_the_seqno<const N: usize>() {
         let seqno = SeqNo(rng.random_range(0..2 * count as u64));
         let from = (key.clone(), Reverse(Tag::seek_at(seqno).bits()));
         let expected = model.range(from..).next().filter(|((found, _), _)| *found == key);
-        let got = memtable.get(&key, seqno);
+        let got = memtable.look_up(&key, seqno);
         assert_eq!(
             got.map(|(tag, value)| (tag.bits(), value)),
             expected.map(|((_, tag), value)| (tag.0, value.as_slice())),
@@ -252,7 +258,10 @@ fn check_heads_that_are_equal_leave_the_order_to_the_rest<const N: usize>() {
     iter.seek_to_first().unwrap();
     for key in keys {
         assert_eq!((iter.user_key(), iter.value()), (key, key));
-        assert_eq!(memtable.get(key, SeqNo::MAX).map(|(_, value)| value), Some(key));
+        assert_eq!(
+            memtable.look_up(key, SeqNo::MAX).map(|(_, value)| value),
+            Some(key)
+        );
         iter.next().unwrap();
     }
 }
@@ -261,18 +270,18 @@ fn check_heads_that_are_equal_leave_the_order_to_the_rest<const N: usize>() {
 fn the_largest_keys_and_large_values_are_stored_whole() {
     use siltstone_sstable::KEY_BYTES_MAX;
     let value_len = if cfg!(miri) { 1 << 20 } else { 64 << 20 };
-    let memtable = Memtable::new(BLOCK_BYTES, Arc::default());
+    let memtable = Memtable::new(BLOCK_BYTES, 1 << 20, Arc::default());
     let (key, value) = (vec![b'k'; KEY_BYTES_MAX], vec![0x5a; value_len]);
     memtable.insert(InternalKey::new(b"a", put(1)), b"small");
     memtable.insert(InternalKey::new(&key, put(2)), &value);
     memtable.insert(InternalKey::new(&key[1..], put(3)), b"small");
     assert!(
         memtable
-            .get(&key, SeqNo::MAX)
+            .look_up(&key, SeqNo::MAX)
             .is_some_and(|(_, found)| found == value)
     );
     assert_eq!(
-        memtable.get(&key[1..], SeqNo::MAX),
+        memtable.look_up(&key[1..], SeqNo::MAX),
         Some((put(3), b"small".as_slice()))
     );
     let entries_bytes = (value_len + 2 * KEY_BYTES_MAX) as u64;
@@ -300,9 +309,13 @@ fn an_insert_that_panics_leaves_the_tree_as_it_was() {
 
 #[test]
 fn iterators_and_found_values_outlive_later_inserts() {
-    let memtable = Arc::new(Memtable::<SMALL>::with_node_size(4 << 10, Arc::default()));
+    let memtable = Arc::new(Memtable::<SMALL>::with_node_size(
+        4 << 10,
+        1 << 20,
+        Arc::default(),
+    ));
     memtable.insert(InternalKey::new(b"m", put(1)), b"value");
-    let (_, value) = memtable.get(b"m", SeqNo::MAX).unwrap();
+    let (_, value) = memtable.look_up(b"m", SeqNo::MAX).unwrap();
     let mut iter = memtable.iter();
     iter.seek_to_first().unwrap();
     for i in 0..rounds(2000, 100) as u64 {
@@ -342,11 +355,11 @@ fn check_versions_of_one_key_are_found_over_many_leaves<const N: usize>(count: u
         memtable.insert(InternalKey::new(b"ke", put(seqno + 1)), b"");
         memtable.insert(InternalKey::new(b"key\0", put(seqno + 1)), b"");
     }
-    assert_eq!(memtable.get(b"key", SeqNo(9)), None);
+    assert_eq!(memtable.look_up(b"key", SeqNo(9)), None);
     for seqno in 10..10 + 2 * count + 5 {
         let newest = (seqno & !1).min(10 + 2 * (count - 1));
         assert_eq!(
-            memtable.get(b"key", SeqNo(seqno)),
+            memtable.look_up(b"key", SeqNo(seqno)),
             Some((put(newest), &newest.to_le_bytes()[..])),
             "at {seqno}"
         );

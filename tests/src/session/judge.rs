@@ -13,6 +13,8 @@ use crate::violation::Violation;
 pub struct FaultJudge {
     faults: FaultFs,
     struck_before: u64,
+    /// … and when writes were taken up again last.
+    struck_when_resumed: u64,
     /// A commit failed with an I/O error: until `resume` or reopening, none may succeed.
     sticky: Option<String>,
     mended: Cell<bool>,
@@ -27,6 +29,7 @@ impl FaultJudge {
     pub fn new(faults: FaultFs) -> Self {
         Self {
             struck_before: faults.faults_struck(),
+            struck_when_resumed: faults.faults_struck(),
             faults,
             sticky: None,
             mended: Cell::new(false),
@@ -80,6 +83,7 @@ impl FaultJudge {
 
     pub(super) fn note_reopened(&mut self) {
         self.sticky = None;
+        self.struck_when_resumed = self.faults.faults_struck();
     }
 
     /// Whether writes are refused until `resume`.
@@ -126,6 +130,13 @@ impl FaultJudge {
             ErrorKind::NoSpace if self.struck_in_this_operation() => Ok(()),
             ErrorKind::NoSpace => Err(unexpected("the disk has room again")),
             ErrorKind::Io if names_cause => Ok(()),
+            // A compaction could not read its tables, and level 0 grows until somebody has it tried again.
+            ErrorKind::Busy
+                if self.faults.faults_struck() > self.struck_when_resumed
+                    && error.to_string().contains("could not read its tables") =>
+            {
+                Ok(())
+            }
             // What a failed creation of the very first files leaves.
             _ => Err(unexpected("it is of another kind")),
         }

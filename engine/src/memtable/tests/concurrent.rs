@@ -59,7 +59,7 @@ fn insert_while_others_read<const N: usize>(count: u64, key_of: impl Fn(u64) -> 
                         memtable.insert(InternalKey::new(&key_of(i), put(seqno)), &seqno.to_le_bytes());
                         progress.store(i + 1, Ordering::Release);
                         // What this thread has inserted, it finds.
-                        let (tag, value) = memtable.get(&key_of(i), SeqNo(seqno)).unwrap();
+                        let (tag, value) = memtable.look_up(&key_of(i), SeqNo(seqno)).unwrap();
                         assert_eq!((tag, value), (put(seqno), &seqno.to_le_bytes()[..]));
                     }
                 })
@@ -78,7 +78,7 @@ fn insert_while_others_read<const N: usize>(count: u64, key_of: impl Fn(u64) -> 
                     for (progress, writer) in progress.iter().zip(0..) {
                         if let Some(i) = progress.load(Ordering::Acquire).checked_sub(1) {
                             let seqno = 1 + i * WRITERS + writer;
-                            let found = memtable.get(&key_of(i), SeqNo(seqno)).map(|(tag, _)| tag);
+                            let found = memtable.look_up(&key_of(i), SeqNo(seqno)).map(|(tag, _)| tag);
                             assert_eq!(found, Some(put(seqno)));
                         }
                     }
@@ -97,7 +97,7 @@ fn insert_while_others_read<const N: usize>(count: u64, key_of: impl Fn(u64) -> 
     for i in 0..count {
         for writer in 0..WRITERS {
             let seqno = 1 + i * WRITERS + writer;
-            assert_eq!(memtable.get(&key_of(i), SeqNo(seqno)).unwrap().0, put(seqno));
+            assert_eq!(memtable.look_up(&key_of(i), SeqNo(seqno)).unwrap().0, put(seqno));
         }
     }
     shapes::check(&memtable);

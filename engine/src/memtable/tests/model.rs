@@ -25,7 +25,7 @@ fn model(preemptions_max: usize, test: impl Fn() + Sync + Send + 'static) {
 
 /// A tree that holds the given keys, each with its seqno: key n has seqno 1 + n.
 fn tree_of(keys: &[u8]) -> Arc<Memtable<3>> {
-    let memtable = Arc::new(Memtable::with_node_size(4 << 10, Arc::default()));
+    let memtable = Arc::new(Memtable::with_node_size(4 << 10, 1 << 20, Arc::default()));
     keys.iter().for_each(|key| insert(&memtable, *key));
     memtable
 }
@@ -35,7 +35,7 @@ fn insert(memtable: &Memtable<3>, key: u8) {
 }
 
 fn get(memtable: &Memtable<3>, key: u8) -> Option<u8> {
-    memtable.get(&[key], SeqNo::MAX).map(|(tag, value)| {
+    memtable.look_up(&[key], SeqNo::MAX).map(|(tag, value)| {
         assert_eq!(tag, put(1 + u64::from(key)));
         value[0]
     })

@@ -96,7 +96,7 @@ fn every_order_of_inserts_makes_a_sound_tree() {
         for key in 0..u8::try_from(order.len()).unwrap() {
             assert_eq!(iter.user_key(), [key], "{order:?}");
             assert_eq!(
-                memtable.get(&[key], SeqNo::MAX),
+                memtable.look_up(&[key], SeqNo::MAX),
                 Some((put(1 + u64::from(key)), &[key][..]))
             );
             iter.next().unwrap();

@@ -64,7 +64,7 @@ fn follow<const N: usize>(steps: &[Step]) {
             Step::Get(key, seqno) => {
                 let expected = model.range(place(key, *seqno)..).next();
                 let expected = expected.filter(|((found, _), _)| found == key);
-                let got = memtable.get(key, SeqNo(u64::from(*seqno)));
+                let got = memtable.look_up(key, SeqNo(u64::from(*seqno)));
                 assert_eq!(
                     got.map(|(tag, value)| (tag.bits(), value)),
                     expected.map(|((_, tag), value)| (tag.0, value.as_slice()))

@@ -21,6 +21,7 @@ pub(crate) struct Mutation {
 }
 
 const CRASH: Suite = Suite::integration("crash", "every_crash_leaves_a_prefix");
+const REGRESSIONS: Suite = Suite::integration("regressions", "");
 const MODEL: Suite = Suite::integration("model", "in_memory");
 const LARGE_BATCHES: Suite = Suite::integration("survivors", "in_the_middle_of_large_batches");
 const DROPPED: Suite = Suite::integration("lifecycle", "a_dropped_keyspace_leaves_no_files");
@@ -125,6 +126,42 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         after: "                .filter(|segment| !segment.durable && !segment.sealed)",
         suite: CRASH,
         breaks: "a sync covers the segments before the last one",
+    },
+    Mutation {
+        name: "memtable-filter-forgets",
+        area: "filters",
+        file: "engine/src/memtable/filter.rs",
+        before: "            word.fetch_or(bits, Relaxed);\n",
+        after: "            word.fetch_and(bits, Relaxed);\n",
+        suite: MODEL,
+        breaks: "a get finds what its memtable has",
+    },
+    Mutation {
+        name: "table-under-any-name",
+        area: "recovery",
+        file: "sstable/src/table/open.rs",
+        before: "if id.0 != 0 && footer.table_id != 0 && id.0",
+        after: "if false && id.0",
+        suite: REGRESSIONS,
+        breaks: "a file with another table's name is told",
+    },
+    Mutation {
+        name: "put-aside-for-good",
+        area: "compaction",
+        file: "engine/src/resume.rs",
+        before: "        self.take_up_what_was_put_aside();\n",
+        after: "",
+        suite: REGRESSIONS,
+        breaks: "resume has compactions tried again that could not read",
+    },
+    Mutation {
+        name: "new-log-vouches-too-early",
+        area: "recovery",
+        file: "engine/src/resume.rs",
+        before: "Log::create_unbegun(Arc::clone",
+        after: "Log::create_anew(Arc::clone",
+        suite: REGRESSIONS,
+        breaks: "a resume that fails leaves a database that opens",
     },
     Mutation {
         name: "published-out-of-order",
