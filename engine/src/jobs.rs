@@ -527,8 +527,10 @@ impl Threads {
 }
 
 fn work(core: &Core, class: Class, inbox: &Receiver<()>, stopped: &Receiver<()>) {
-    if class == Class::Compact {
-        lower_thread_priority(core.options.compaction_nice);
+    match class {
+        Class::Log => {}
+        Class::Flush => lower_thread_priority(core.options.flush_nice),
+        Class::Compact => lower_thread_priority(core.options.compaction_nice),
     }
     loop {
         crossbeam_channel::select! {

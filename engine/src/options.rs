@@ -257,6 +257,7 @@ pub struct Options {
     pub(crate) recovery: RecoveryMode,
     pub(crate) background_threads: usize,
     pub(crate) compaction_nice: u8,
+    pub(crate) flush_nice: u8,
     pub(crate) block_cache_bytes: u64,
     pub(crate) log_segment_bytes: u64,
     pub(crate) log_size_max_bytes: u64,
@@ -275,6 +276,7 @@ impl Default for Options {
             recovery: RecoveryMode::Strict,
             background_threads: 2,
             compaction_nice: 10,
+            flush_nice: 5,
             block_cache_bytes: 64 << 20,
             log_segment_bytes: 16 << 20,
             log_size_max_bytes: 512 << 20,
@@ -326,6 +328,15 @@ impl Options {
     #[must_use]
     pub fn compaction_nice(mut self, nice: u8) -> Self {
         self.compaction_nice = nice;
+        self
+    }
+
+    /// How much the thread that flushes gives way to other threads of the machine, as
+    /// [`compaction_nice`](Self::compaction_nice). Default 5: on a machine whose cores are all in use, reads and writes go
+    /// before flushes, up to the point where writers wait for one (`memtables_max`).
+    #[must_use]
+    pub fn flush_nice(mut self, nice: u8) -> Self {
+        self.flush_nice = nice;
         self
     }
 
@@ -401,6 +412,7 @@ impl Options {
     fn validate(&self) -> Result<()> {
         between("background_threads", self.background_threads as u64, 2, 64)?;
         between("compaction_nice", u64::from(self.compaction_nice), 0, 19)?;
+        between("flush_nice", u64::from(self.flush_nice), 0, 19)?;
         between("log_segment_bytes", self.log_segment_bytes, 4 << 10, 4 << 30)?;
         at_least(
             "log_size_max_bytes",
@@ -477,6 +489,7 @@ mod tests {
             ),
             (Options::default().background_threads(1), "background_threads"),
             (Options::default().compaction_nice(20), "compaction_nice"),
+            (Options::default().flush_nice(20), "flush_nice"),
             (Options::default().log_size_max_bytes(1), "log_size_max_bytes"),
         ];
         for (options, name) in wrong {
