@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use siltstone_vfs::{Result, prefetch_range};
+use siltstone_vfs::{CACHE_LINE_BYTES, Result, prefetch_range};
 
 use crate::block::{BlockHeader, RawEntry};
 use crate::index::block_span;
@@ -17,6 +17,10 @@ use super::read_ahead::ReadAhead;
 /// Lines of a block that a seek asks for at once: the header, the fingerprints, and the key records of a block of small
 /// entries, where its search will go.
 const SEARCHED_LINES: usize = 9;
+
+/// Lines at the end of a block that a walk backwards asks for while it is in the block behind: all of a block of 4 KiB.
+/// Forwards the processor sees by itself what comes; backwards it does not look beyond a page.
+const PRECEDING_LINES: usize = 64;
 
 /// Lines from the value that a seek has found on: its own and those of the next entries.
 const FOUND_LINES: usize = 4;
@@ -154,6 +158,7 @@ impl TableIter {
         self.load_block(block)?;
         if let Some(before) = block.checked_sub(1) {
             self.table().prefetch_block(before, SEARCHED_LINES);
+            self.table().prefetch_block_end(before, PRECEDING_LINES);
         }
         self.load_entry(self.header.count() - 1)
     }
@@ -210,6 +215,18 @@ impl Table {
     #[inline]
     fn range_of(&self, block: usize) -> (u64, u64) {
         self.index.block_range(self.index.view(&self.mapping), block)
+    }
+
+    /// Starts to load the last lines of block `block`.
+    #[inline]
+    fn prefetch_block_end(&self, block: usize, lines: usize) {
+        if let Some(bytes) = self.mapping.bytes()
+            && !self.compressed
+        {
+            let span = block_span(self.range_of(block));
+            let start = span.start.max(span.end.saturating_sub(lines * CACHE_LINE_BYTES));
+            prefetch_range(bytes, start, span.end - start, lines);
+        }
     }
 
     /// Starts to load the first lines of block `block`, if there is one and it can be read in place.
