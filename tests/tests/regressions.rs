@@ -603,3 +603,29 @@ fn tables_that_changed_names_are_told() {
         assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
     }
 }
+
+/// Was: while another thread was starting a process, which has copies of all files until it runs its program, a database that
+/// had been closed was still locked.
+#[cfg(unix)]
+#[test]
+fn a_database_opens_again_while_processes_are_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::SeqCst) {
+                    let mut command = std::process::Command::new("/bin/true");
+                    let _ = command.status();
+                }
+            });
+        }
+        let opened: Vec<_> = (0..300)
+            .map(|_| small().open(dir.path()).and_then(|db| db.close()))
+            .collect();
+        done.store(true, Ordering::SeqCst);
+        for (nth, result) in opened.into_iter().enumerate() {
+            result.unwrap_or_else(|error| panic!("opening number {nth}: {error}"));
+        }
+    });
+}

@@ -90,7 +90,7 @@ impl Fs for OsFs {
             }
         }
         write_pid(&file).map_err(|source| Error::io("write the directory's lock file", &path, source))?;
-        Ok(DirLock::from_os(dir.to_path_buf(), Box::new(file)))
+        Ok(DirLock::from_os(dir.to_path_buf(), Box::new(LockFile(file))))
     }
 
     fn create_dir_all(&self, dir: &Path) -> Result<()> {
@@ -217,6 +217,17 @@ pub(crate) fn in_use_by(dir: &Path, pid: Option<u32>) -> Error {
         BusyReason::DirectoryLocked,
         format!("{} is in use by {holder}", dir.display()),
     )
+}
+
+/// The locked file. A process that another thread is just starting has a copy of the file until it runs its program, and
+/// with it the lock: letting go of ours alone would leave the directory locked for that long.
+struct LockFile(File);
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // Closing unlocks as well, only later.
+        let _ = self.0.unlock();
+    }
 }
 
 /// Over the last holder's, always as long: cutting a file costs milliseconds, and file systems write it back when it is
