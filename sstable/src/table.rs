@@ -147,7 +147,7 @@ impl Table {
             return Err(misplaced(&self.mapping, place));
         }
         self.prefetch_place(place, typical);
-        let content = self.content(self.index.view(&self.mapping), place.block, true)?;
+        let content = self.content(self.index.view(&self.mapping), place.block, true, |_| false)?;
         let bytes = content.bytes();
         let header = BlockHeader::parse(bytes).map_err(|damage| self.damaged_block(place.block, damage))?;
         if place.entry >= header.count() {
@@ -223,7 +223,7 @@ impl Table {
         hash: u64,
         seqno: SeqNo,
     ) -> Result<Option<TableEntry<'t>>> {
-        let content = self.content(index, block, true)?;
+        let content = self.content(index, block, true, |_| false)?;
         let bytes = content.bytes();
         let found = BlockHeader::parse(bytes)
             .and_then(|header| header.find(bytes, user_key, hash, seqno))

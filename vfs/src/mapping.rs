@@ -284,6 +284,30 @@ impl Mapping {
         }
     }
 
+    /// Has the system read ahead by itself where this part is read in order, unless the part ends in the page cache, and
+    /// says whether it will. Until [`read_randomly`](Self::read_randomly) takes it back. Does nothing for a table that is
+    /// not mapped.
+    pub fn read_sequentially(&self, part: Range<u64>) -> bool {
+        let Backing::Mapped(map) = &self.backing else {
+            return false;
+        };
+        let part = clamp(map, &part);
+        !part.is_empty()
+            && !ends_in_cache(map, part.end)
+            && map
+                .advise_range(memmap2::Advice::Sequential, part.start, part.len())
+                .is_ok()
+    }
+
+    /// Has the system read no more of this part than it is asked for, as of the whole table at first.
+    pub fn read_randomly(&self, part: Range<u64>) {
+        if let Backing::Mapped(map) = &self.backing {
+            let part = clamp(map, &part);
+            // Speed is all that it costs if it fails.
+            let _ = map.advise_range(memmap2::Advice::Random, part.start, part.len());
+        }
+    }
+
     /// Takes the table out of memory: the first step of its removal.
     pub fn unmap(self) -> Unmapped {
         let Self { path, backing, claim } = self;
@@ -304,12 +328,17 @@ impl Backing {
 }
 
 fn will_need(map: &Mmap, offset: u64, len: u64) -> std::io::Result<()> {
-    let clamp = |at: u64| usize::try_from(at).map_or(map.len(), |at| at.min(map.len()));
-    let (start, end) = (clamp(offset), clamp(offset.saturating_add(len)));
-    if start == end {
+    let part = clamp(map, &(offset..offset.saturating_add(len)));
+    if part.is_empty() {
         return Ok(());
     }
-    map.advise_range(memmap2::Advice::WillNeed, start, end - start)
+    map.advise_range(memmap2::Advice::WillNeed, part.start, part.len())
+}
+
+/// What of `part` is in the mapping.
+fn clamp(map: &Mmap, part: &Range<u64>) -> Range<usize> {
+    let within = |at: u64| usize::try_from(at).map_or(map.len(), |at| at.min(map.len()));
+    within(part.start)..within(part.end)
 }
 
 /// Populates those huge pages of which everything is cached. What is dropped in between is read: little, and rarely.
@@ -385,6 +414,49 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    /// What the system says about the pieces of the mapping of `name`: whether it reads them in sequence.
+    fn sequential_pieces(name: &str) -> Vec<bool> {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut pieces = Vec::new();
+        let mut is_ours = false;
+        for line in smaps.lines() {
+            if let Some(flags) = line.strip_prefix("VmFlags:") {
+                if is_ours {
+                    pieces.push(flags.split_whitespace().any(|flag| flag == "sr"));
+                }
+                is_ours = false;
+            } else if line.ends_with(name) {
+                is_ours = true;
+            }
+        }
+        pieces
+    }
+
+    #[test]
+    fn a_part_that_is_not_cached_is_read_in_sequence_until_that_is_taken_back() {
+        use crate::{Fs, MapMode, OsFs};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("000077.sst");
+        std::fs::write(&path, vec![7; 1 << 20]).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        file.sync_all().unwrap();
+        let lock = OsFs.lock_dir(dir.path()).unwrap();
+        let mapping = OsFs.open_table(&path, &lock, MapMode::Map).unwrap();
+        mapping.advise(Advice::Random).unwrap();
+        assert!(!mapping.read_sequentially(0..4096), "it is in the cache");
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        if !mapping.read_sequentially(256 << 10..512 << 10) {
+            return; // A file system in memory has nowhere else to keep it.
+        }
+        let name = path.to_str().unwrap();
+        assert_eq!(sequential_pieces(name), [false, true, false]);
+        assert!(!mapping.read_sequentially(2 << 20..3 << 20), "nothing is there");
+        mapping.read_randomly(256 << 10..384 << 10);
+        assert_eq!(sequential_pieces(name), [false, true, false]);
+        mapping.read_randomly(384 << 10..3 << 20);
+        assert!(!sequential_pieces(name).contains(&true));
+    }
 
     #[test]
     fn populating_reads_nothing_that_is_not_cached() {

@@ -36,9 +36,16 @@ impl Content<'_> {
 
 impl Table {
     /// The content of block `block`, which must be below the count; `index` is the index's view. Blocks that had to be
-    /// fetched or decompressed go into the cache if `fill_cache`.
+    /// fetched or decompressed go into the cache if `fill_cache`. `is_asked_for` says whether a place in the file is on its
+    /// way from the disk already.
     #[inline]
-    pub(super) fn content(&self, index: &[u8], block: usize, fill_cache: bool) -> Result<Content<'_>> {
+    pub(super) fn content(
+        &self,
+        index: &[u8],
+        block: usize,
+        fill_cache: bool,
+        is_asked_for: impl FnOnce((u64, u64)) -> bool,
+    ) -> Result<Content<'_>> {
         let range = self.index.block_range(index, block);
         if let Some(bytes) = self.mapping.bytes()
             && !self.compressed
@@ -46,21 +53,27 @@ impl Table {
             && let Some((content, _)) = stored.split_last_chunk::<BLOCK_TRAILER_BYTES>()
         {
             if !self.is_verified(block) {
-                self.verify_first(block, range, stored)?;
+                self.verify_first(block, range, stored, is_asked_for(range))?;
             }
             return Ok(Content::Mapped(content));
         }
-        self.content_elsewhere(range, block, fill_cache)
+        self.content_elsewhere(range, block, fill_cache, is_asked_for(range))
     }
 
     /// Blocks of compressed tables, and of tables that are not mapped.
-    fn content_elsewhere(&self, range: (u64, u64), block: usize, fill_cache: bool) -> Result<Content<'_>> {
+    fn content_elsewhere(
+        &self,
+        range: (u64, u64),
+        block: usize,
+        fill_cache: bool,
+        is_asked_for: bool,
+    ) -> Result<Content<'_>> {
         if let Some(bytes) = self.mapping.bytes() {
             let stored = bytes.get(block_span(range)).unwrap_or_default();
             let trailer = BlockTrailer::decode(stored);
             if trailer.is_some_and(|trailer| trailer.compression == 0) {
                 if !self.is_verified(block) {
-                    self.verify_first(block, range, stored)?;
+                    self.verify_first(block, range, stored, is_asked_for)?;
                 }
                 let content = stored.len().saturating_sub(BLOCK_TRAILER_BYTES);
                 return Ok(Content::Mapped(&stored[..content]));
@@ -108,10 +121,12 @@ impl Table {
     /// Verifies a block that is touched for the first time, and so may have to come from the disk: all its pages at
     /// once, not one after the other.
     #[cold]
-    fn verify_first(&self, block: usize, range: (u64, u64), stored: &[u8]) -> Result<()> {
+    fn verify_first(&self, block: usize, range: (u64, u64), stored: &[u8], is_asked_for: bool) -> Result<()> {
         let (offset, len) = (range.0, range.1 - range.0);
-        // Advice makes it faster, never right or wrong.
-        let _ = self.mapping.advise(Advice::WillNeed { offset, len });
+        if !is_asked_for {
+            // Advice makes it faster, never right or wrong.
+            let _ = self.mapping.advise(Advice::WillNeed { offset, len });
+        }
         self.verify_block(block, offset, stored)?;
         self.set_verified(block);
         Ok(())

@@ -88,7 +88,9 @@ impl TableIter {
             return Ok(());
         }
         self.loaded = false;
-        self.pinned.load(block, self.fill_cache)?;
+        let ahead = &self.ahead;
+        self.pinned
+            .load(block, self.fill_cache, |range| ahead.has_asked_for(range))?;
         let bytes = self.pinned.bytes();
         self.header =
             BlockHeader::parse(bytes).map_err(|damage| self.pinned.table().damaged_block(block, damage))?;
@@ -161,6 +163,12 @@ impl TableIter {
             self.table().prefetch_block_end(before, PRECEDING_LINES);
         }
         self.load_entry(self.header.count() - 1)
+    }
+}
+
+impl Drop for TableIter {
+    fn drop(&mut self) {
+        self.ahead.end(&self.pinned.table().mapping);
     }
 }
 

@@ -43,10 +43,15 @@ impl PinnedBlock {
 
     /// Takes the content of block `block`, verified. After an error there are no bytes.
     #[inline]
-    pub(super) fn load(&mut self, block: usize, fill_cache: bool) -> Result<()> {
+    pub(super) fn load(
+        &mut self,
+        block: usize,
+        fill_cache: bool,
+        is_asked_for: impl FnOnce((u64, u64)) -> bool,
+    ) -> Result<()> {
         self.bytes = ptr::slice_from_raw_parts(ptr::dangling(), 0);
         let table = &*self.table;
-        match table.content(table.index.view(&table.mapping), block, fill_cache)? {
+        match table.content(table.index.view(&table.mapping), block, fill_cache, is_asked_for)? {
             Content::Mapped(bytes) => self.bytes = bytes,
             Content::Cached(block) => self.bytes = &raw const **self.cached.insert(block),
         }

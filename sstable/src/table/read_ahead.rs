@@ -12,6 +12,10 @@ const WALK_BLOCKS: u32 = 4;
 const WINDOW_BYTES_MIN: u64 = 128 << 10;
 const WINDOW_BYTES_MAX: u64 = 4 << 20;
 
+/// From a window of this size on, the system is left to read ahead by itself, forwards: it takes large pages, and asks
+/// for the next before the last has come.
+const SEQUENTIAL_BYTES_MIN: u64 = 1 << 20;
+
 /// How far one iterator has read, and has asked for.
 #[derive(Debug, Default)]
 pub(super) struct ReadAhead {
@@ -19,6 +23,8 @@ pub(super) struct ReadAhead {
     asked: Range<u64>,
     blocks: u32,
     window: u64,
+    /// What the system reads ahead by itself until it is told not to.
+    sequential: Range<u64>,
 }
 
 impl ReadAhead {
@@ -26,20 +32,50 @@ impl ReadAhead {
     #[inline]
     pub(super) fn forwards(&mut self, mapping: &Mapping, block: (u64, u64)) {
         let (start, end) = block;
-        self.walk(start >= self.asked.start && start <= self.asked.end, block);
+        self.walk(
+            mapping,
+            start >= self.asked.start && start <= self.asked.end,
+            block,
+        );
         self.asked.end = self.asked.end.max(end);
         if self.is_due(self.asked.end - end) {
             let from = self.asked.end;
             self.asked.end = (from + self.window).min(mapping.len()).max(from);
-            mapping.read_ahead(from..self.asked.end);
+            if self.window < SEQUENTIAL_BYTES_MIN {
+                mapping.read_ahead(from..self.asked.end);
+            } else if mapping.read_sequentially(from..self.asked.end) {
+                if self.sequential.is_empty() {
+                    self.sequential.start = from;
+                }
+                self.sequential.end = self.asked.end;
+            }
         }
+        if !self.sequential.is_empty() && start >= self.sequential.start + WINDOW_BYTES_MAX {
+            mapping.read_randomly(self.sequential.start..start);
+            self.sequential.start = start.min(self.sequential.end);
+        }
+    }
+
+    /// The iterator goes elsewhere, or goes.
+    #[inline]
+    pub(super) fn end(&mut self, mapping: &Mapping) {
+        if !self.sequential.is_empty() {
+            mapping.read_randomly(self.sequential.clone());
+            self.sequential = 0..0;
+        }
+    }
+
+    /// Whether the block has been asked for with others.
+    #[inline]
+    pub(super) fn has_asked_for(&self, (start, end): (u64, u64)) -> bool {
+        self.window > 0 && self.asked.start <= start && end <= self.asked.end
     }
 
     /// The iterator has come to a block from the one behind it, or to the last one.
     #[inline]
     pub(super) fn backwards(&mut self, mapping: &Mapping, block: (u64, u64)) {
         let (start, end) = block;
-        self.walk(end >= self.asked.start && end <= self.asked.end, block);
+        self.walk(mapping, end >= self.asked.start && end <= self.asked.end, block);
         self.asked.start = self.asked.start.min(start);
         if self.is_due(start - self.asked.start) {
             let to = self.asked.start;
@@ -49,8 +85,9 @@ impl ReadAhead {
     }
 
     #[inline]
-    fn walk(&mut self, goes_on: bool, (start, end): (u64, u64)) {
+    fn walk(&mut self, mapping: &Mapping, goes_on: bool, (start, end): (u64, u64)) {
         if !goes_on {
+            self.end(mapping);
             *self = ReadAhead {
                 asked: start..end,
                 ..ReadAhead::default()
