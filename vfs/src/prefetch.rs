@@ -9,18 +9,9 @@ pub const CACHE_LINE_BYTES: usize = 64;
 /// hint: on processors other than x86-64 it does nothing.
 #[inline(always)]
 pub fn prefetch(bytes: &[u8], at: usize) {
-    #[cfg(target_arch = "x86_64")]
     if let Some(byte) = bytes.get(at) {
-        // SAFETY: SSE is part of x86-64. The address is that of a live byte, and a prefetch neither traps nor changes
-        // anything.
-        unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
-                std::ptr::from_ref(byte).cast(),
-            );
-        }
+        prefetch_value(byte);
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (bytes, at);
 }
 
 /// [`prefetch`] of every line of `start..start + len` up to `lines_max`.
@@ -40,7 +31,8 @@ pub fn prefetch_range(bytes: &[u8], start: usize, len: usize, lines_max: usize) 
 #[inline(always)]
 pub fn prefetch_value<T>(value: &T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: SSE is part of x86-64. A prefetch neither traps nor changes anything.
+    // SAFETY: SSE is part of x86-64. The address is that of a live value, and a prefetch neither traps nor changes
+    // anything.
     unsafe {
         std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
             std::ptr::from_ref(value).cast(),
