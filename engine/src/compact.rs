@@ -19,12 +19,15 @@ use crate::tree::Tree;
 
 impl Core {
     /// How `tree` is to be compacted at this moment: in smaller steps while the disk is full, so that each fits into
-    /// the room that the reserve gave.
+    /// the room that the reserve gave; and with nothing left in level 0 while somebody waits for all work to be done.
     pub(crate) fn leveled_options(&self, tree: &Tree) -> LeveledOptions {
         let mut options = tree.options.load().leveled();
         if self.space.is_full() {
             let room = self.options.reserve_bytes.max(options.target_table_bytes);
             options.max_compaction_bytes = options.max_compaction_bytes.min(room);
+        }
+        if self.scheduler.is_settling() {
+            options.l0_compaction_trigger = 1;
         }
         options
     }
@@ -39,10 +42,11 @@ impl Core {
                 self.counters.trivial_moves.fetch_add(1, Ordering::Relaxed);
             }
             PlanKind::Merge => {
-                let view = tree.view();
+                // Not the whole view: it would keep memtables in memory that are flushed meanwhile.
+                let tables = Arc::clone(&tree.pin().tables);
                 let snapshots = self.snapshots.list();
-                let merge = MergeIterator::new(sources(&view.tables, plan).map_err(Trouble::Input)?);
-                let bottom = BottomCheck::new(&view.tables.version, plan);
+                let merge = MergeIterator::new(sources(&tables, plan).map_err(Trouble::Input)?);
+                let bottom = BottomCheck::new(&tables.version, plan);
                 let stream = CompactionStream::new(merge, &snapshots, bottom);
                 let target = tree.options.load().target_table_bytes;
                 let splitter = OutputSplitter::new(target, plan.grandparents.clone());

@@ -141,7 +141,7 @@ impl Db {
             options: &options,
         };
         let mapped_tables = AtomicUsize::new(0);
-        let pool = Arc::new(BlockPool::new(options.default_keyspace.memtable_size_bytes));
+        let pool = Arc::new(BlockPool::new(options.default_keyspace.memtables_bytes_max()));
         let trees: Vec<Arc<Tree>> = state
             .keyspaces
             .iter()
@@ -250,9 +250,8 @@ impl Db {
         core.space.take_reserve(&core)?;
         core.scheduler.want_log_segment();
         for tree in core.trees.load().iter() {
-            let tables = tree.view();
             core.scheduler
-                .want_populated(tables.tables.handles().map(Arc::downgrade));
+                .want_populated(tree.pin().tables.handles().map(Arc::downgrade));
         }
         Self::start(core, &inboxes, &garbage_inbox)
     }
@@ -491,13 +490,14 @@ impl Db {
         self.core().sync()
     }
 
-    /// Waits until no flush or compaction is running or due, and obsolete files that nobody holds are gone.
+    /// Waits until no flush or compaction is running or due, and obsolete files that nobody holds are gone. Until then
+    /// level 0 is compacted, too, however few tables it has: call it where writes pause and reads follow, as at the end of
+    /// a load. Memtables are not flushed; [`flush_all`](Db::flush_all) does that.
     ///
     /// # Errors
     /// The sticky write error; `NoSpace`; `Closed`.
     pub fn wait_idle(&self) -> Result<()> {
-        let core = self.core();
-        core.wait_for("wait_idle", || !core.has_work() && !core.reap_undisturbed())
+        self.core().wait_until_idle()
     }
 
     /// Runs one background job on this thread, whatever is due first; false where nothing is. With

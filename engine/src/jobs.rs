@@ -1,7 +1,7 @@
 //! Background work: which jobs there are, who takes which, and that no two of them meet.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
@@ -54,6 +54,8 @@ pub(crate) enum Class {
 pub(crate) struct Scheduler {
     /// Set under the commit lock, so apart from what another lock guards.
     wants_log: AtomicBool,
+    /// How many callers wait until there is nothing left to do.
+    settling: AtomicUsize,
     running: Mutex<Running>,
     log: Sender<()>,
     flush: Sender<()>,
@@ -99,6 +101,7 @@ impl Scheduler {
         let (compact, compact_inbox) = crossbeam_channel::bounded(1);
         let scheduler = Scheduler {
             wants_log: AtomicBool::new(false),
+            settling: AtomicUsize::new(0),
             running: Mutex::new(Running::default()),
             log,
             flush,
@@ -123,6 +126,11 @@ impl Scheduler {
     /// Asks for a log segment to be made ready.
     pub(crate) fn want_log_segment(&self) {
         self.wants_log.store(true, Ordering::Release);
+    }
+
+    /// Whether somebody waits until there is nothing left to do.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.settling.load(Ordering::Relaxed) > 0
     }
 
     fn wake(&self) {
@@ -288,7 +296,7 @@ impl Core {
     }
 
     /// Whether background work is under way or waits to be.
-    pub(crate) fn has_work(&self) -> bool {
+    fn has_work(&self) -> bool {
         let mut running = self.scheduler.running.lock();
         if running.any() || !running.unpopulated.is_empty() {
             return true;
@@ -316,8 +324,17 @@ impl Core {
         }
     }
 
+    /// Waits until nothing is running or due, and nothing waits to be reaped. Meanwhile each table of level 0 is due for
+    /// compaction: who waits for that writes no more, and reads come next.
+    pub(crate) fn wait_until_idle(&self) -> Result<()> {
+        self.scheduler.settling.fetch_add(1, Ordering::Relaxed);
+        let _settling = Settling(&self.scheduler);
+        self.schedule();
+        self.wait_for("wait_idle", || !self.has_work() && !self.reap_undisturbed())
+    }
+
     /// A step of the reaper while no worker looks for a job, so that none of them holds a view for that moment.
-    pub(crate) fn reap_undisturbed(&self) -> bool {
+    fn reap_undisturbed(&self) -> bool {
         let _nobody_looks = self.scheduler.running.lock();
         // One that is at work has not finished.
         self.reaper.try_lock().is_none_or(|mut reaper| reaper.step(self))
@@ -440,6 +457,15 @@ impl Drop for Settle<'_> {
                 }
             }
         }
+    }
+}
+
+/// Somebody waits until there is nothing left to do.
+struct Settling<'s>(&'s Scheduler);
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        self.0.settling.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

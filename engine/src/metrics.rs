@@ -71,8 +71,11 @@ pub struct Metrics {
     pub levels: [(usize, u64); LEVELS],
     /// Entries in tables, shadowed ones and tombstones included.
     pub table_entries: u64,
-    /// Bytes of all memtables.
+    /// Bytes of all memtables that are not flushed.
     pub memtable_bytes: u64,
+    /// Bytes of the blocks of memory of all memtables, unused ends and flushed memtables that a cursor or a job still
+    /// holds included; without their filters, a 64th of a memtable's size each.
+    pub memtable_memory_bytes: u64,
     /// Entries in memtables, shadowed ones and tombstones included.
     pub memtable_entries: u64,
     /// Tombstones in memtables.
@@ -129,6 +132,7 @@ impl Metrics {
             compacted_bytes_out: get(&counters.compacted_bytes_out),
             tables_retired: get(&counters.tables_retired),
             bytes_retired: get(&counters.bytes_retired),
+            memtable_memory_bytes: core.pool.bytes_in_use(),
             block_cache_bytes: core.cache.usage_bytes(),
             open_tables: core.mapped_tables.load(Ordering::Relaxed),
             snapshots: core.snapshots.count(),

@@ -83,14 +83,14 @@ pub struct KeyspaceOptions {
 impl Default for KeyspaceOptions {
     fn default() -> Self {
         Self {
-            memtable_size_bytes: 64 << 20,
+            memtable_size_bytes: 16 << 20,
             memtables_max: 3,
             block_size_bytes: 4096,
             compression: [Compression::None; LEVELS],
             filter: FilterKind::Auto,
-            l0_compaction_trigger: 4,
-            l0_slowdown_tables: 16,
-            l0_stop_tables: 32,
+            l0_compaction_trigger: 8,
+            l0_slowdown_tables: 32,
+            l0_stop_tables: 48,
             level_base_bytes: 256 << 20,
             level_multiplier: 10,
             target_table_bytes: 64 << 20,
@@ -101,7 +101,7 @@ impl Default for KeyspaceOptions {
 /// Defines the same builder methods for [`KeyspaceOptions`] and, for the default keyspace, on [`Options`].
 macro_rules! keyspace_setters {
     ($(($($field:tt)+))?) => {
-        /// Bytes after which a memtable is flushed. Default 64 MiB, minimum 16 KiB. Larger: fewer, bigger flushes,
+        /// Bytes after which a memtable is flushed. Default 16 MiB, minimum 16 KiB. Larger: fewer, bigger flushes,
         /// less write amplification, more memory and a longer log to replay.
         #[must_use]
         pub fn memtable_size_bytes(mut self, bytes: u64) -> Self {
@@ -146,7 +146,7 @@ macro_rules! keyspace_setters {
             self
         }
 
-        /// Tables in level 0 that start a compaction. Default 4, minimum 1. Fewer: faster reads, more rewriting.
+        /// Tables in level 0 that start a compaction. Default 8, minimum 1. Fewer: faster reads, more rewriting.
         #[must_use]
         pub fn l0_compaction_trigger(mut self, tables: usize) -> Self {
             self$(.$($field)+)?.l0_compaction_trigger = tables;
@@ -154,7 +154,7 @@ macro_rules! keyspace_setters {
         }
 
         /// Tables in level 0 from which writes are delayed, a little more with each, and at which they wait.
-        /// Default 16 and 32; trigger ≤ slowdown < stop.
+        /// Default 32 and 48; trigger ≤ slowdown < stop.
         #[must_use]
         pub fn l0_stall_tables(mut self, slowdown: usize, stop: usize) -> Self {
             self$(.$($field)+)?.l0_slowdown_tables = slowdown;
@@ -217,6 +217,11 @@ impl KeyspaceOptions {
             between("filter bits_per_key", u64::from(bits_per_key), 1, 64)?;
         }
         Ok(())
+    }
+
+    /// The most that its memtables take when none is past its size.
+    pub(crate) fn memtables_bytes_max(&self) -> u64 {
+        self.memtable_size_bytes.saturating_mul(self.memtables_max as u64)
     }
 
     pub(crate) fn table_options(&self, level: usize) -> TableOptions {

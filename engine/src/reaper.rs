@@ -71,18 +71,23 @@ impl Reaper {
         }
     }
 
-    /// Does all that can be done now. Returns whether anything was.
-    pub(crate) fn step(&mut self, core: &Core) -> bool {
-        let mut worked = false;
+    /// Frees the views that no reader holds any more. Returns whether there were any.
+    fn free_views(&mut self) -> bool {
         self.collect();
-        // Freeing a view can free tables, which arrive in the inbox.
         let before = self.views.len();
         self.views.retain(|view| Arc::strong_count(view) > 1);
-        worked |= self.views.len() < before;
+        // Freeing a view can free tables, which arrive in the inbox.
         self.collect();
+        self.views.len() < before
+    }
 
+    /// Does all that can be done now. Returns whether anything was.
+    pub(crate) fn step(&mut self, core: &Core) -> bool {
+        let mut worked = self.free_views();
         let mut removed = false;
         for table in std::mem::take(&mut self.tables) {
+            // Cutting a table takes a while, and views hold whole memtables.
+            worked |= self.free_views();
             match Arc::try_unwrap(table) {
                 Err(held) => self.tables.push(held),
                 Ok(table) => {

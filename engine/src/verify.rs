@@ -1,6 +1,7 @@
 //! Verification: reads everything, believes nothing that was remembered.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use siltstone_vfs::{Error, Result};
 
@@ -39,11 +40,11 @@ impl VerifyReport {
 pub(crate) fn verify(core: &Core, options: &VerifyOptions) -> Result<VerifyReport> {
     let mut report = VerifyReport::default();
     for tree in core.trees.load().iter() {
-        let view = tree.view();
-        if let Err(error) = view.tables.version.check() {
+        let tables = Arc::clone(&tree.pin().tables);
+        if let Err(error) = tables.version.check() {
             report.damage.push((core.dir.clone(), error));
         }
-        for handle in view.tables.handles() {
+        for handle in tables.handles() {
             core.check_open()?;
             let meta = handle.meta();
             report.tables += 1;

@@ -41,6 +41,8 @@ pub struct TableBuilder {
     block_end: u64,
     /// The block that is written except for its padding and trailer.
     open_block: Option<OpenBlock>,
+    /// Of the open block's bytes.
+    hasher: Box<Xxh3>,
     /// The last complete block waits for its separator, which needs the next key.
     separator_due: bool,
     index: IndexBuilder,
@@ -54,7 +56,6 @@ pub struct TableBuilder {
 }
 
 struct OpenBlock {
-    hasher: Box<Xxh3>,
     compression: u8,
     raw_len: u32,
 }
@@ -104,6 +105,7 @@ impl TableBuilder {
             block: BlockBuilder::new(filter.fingerprints_below()),
             block_end: 0,
             open_block: None,
+            hasher: Box::new(Xxh3::new()),
             separator_due: false,
             index: IndexBuilder::default(),
             filter,
@@ -245,19 +247,13 @@ impl TableBuilder {
         self.push_separator(Some(key.user_key));
         let place;
         if alone {
-            place = Place {
-                block: self.index.blocks(),
-                entry: 0,
-            };
+            place = Place::new(self.index.blocks(), 0);
             self.write_alone(key, value, lone_len)?;
         } else {
             if self.block.is_empty() {
                 self.begin_block(lone_len)?;
             }
-            place = Place {
-                block: self.index.blocks(),
-                entry: self.block.count(),
-            };
+            place = Place::new(self.index.blocks(), self.block.count());
             self.block.push(key, hash, value);
         }
         self.count(key, hash, place, value);
@@ -388,9 +384,9 @@ impl TableBuilder {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         self.settle(len as u64 + TRAILER)?;
         self.index.push_offset(self.output.offset());
-        let mut hasher = Box::new(Xxh3::new());
+        self.hasher.reset();
         for part in parts {
-            hasher.update(part);
+            self.hasher.update(part);
             self.output.append(part)?;
         }
         let compression = if compressed {
@@ -398,11 +394,7 @@ impl TableBuilder {
         } else {
             0
         };
-        self.open_block = Some(OpenBlock {
-            hasher,
-            compression,
-            raw_len,
-        });
+        self.open_block = Some(OpenBlock { compression, raw_len });
         self.separator_due = true;
         Ok(())
     }
@@ -410,7 +402,7 @@ impl TableBuilder {
     /// Writes padding and trailer of the last block, now that the length of the next one is known: if that would
     /// straddle a page end and little of the page is left, the next block starts on the next page.
     fn settle(&mut self, next_len: u64) -> Result<()> {
-        let Some(mut open) = self.open_block.take() else {
+        let Some(open) = self.open_block.take() else {
             return Ok(());
         };
         let end = self.output.offset() + TRAILER;
@@ -427,9 +419,9 @@ impl TableBuilder {
             raw_len: open.raw_len,
             checksum: 0,
         };
-        open.hasher.update(zeros);
-        open.hasher.update(&trailer.encode_head());
-        trailer.checksum = open.hasher.digest();
+        self.hasher.update(zeros);
+        self.hasher.update(&trailer.encode_head());
+        trailer.checksum = self.hasher.digest();
         self.output.append(zeros)?;
         self.output.append(&trailer.encode_head())?;
         self.output.append(&trailer.checksum.to_le_bytes())

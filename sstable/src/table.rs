@@ -143,19 +143,19 @@ impl Table {
         typical: &TypicalBlock,
         user_key: &[u8],
     ) -> Result<Option<TableEntry<'_>>> {
-        if place.block >= self.index.count() {
+        if place.block() >= self.index.count() {
             return Err(misplaced(&self.mapping, place));
         }
         self.prefetch_place(place, typical);
-        let content = self.content(self.index.view(&self.mapping), place.block, true, |_| false)?;
+        let content = self.content(self.index.view(&self.mapping), place.block(), true, |_| false)?;
         let bytes = content.bytes();
-        let header = BlockHeader::parse(bytes).map_err(|damage| self.damaged_block(place.block, damage))?;
-        if place.entry >= header.count() {
+        let header = BlockHeader::parse(bytes).map_err(|damage| self.damaged_block(place.block(), damage))?;
+        if place.entry() >= header.count() {
             return Err(misplaced(&self.mapping, place));
         }
         let found = header
-            .entry_of(bytes, place.entry, user_key)
-            .map_err(|damage| self.damaged_block(place.block, damage))?;
+            .entry_of(bytes, place.entry(), user_key)
+            .map_err(|damage| self.damaged_block(place.block(), damage))?;
         Ok(found.map(|raw| table_entry(content, &raw)))
     }
 
@@ -164,18 +164,18 @@ impl Table {
     #[inline]
     fn prefetch_place(&self, place: Place, typical: &TypicalBlock) {
         let Some(bytes) = self.mapping.bytes() else { return };
-        if self.compressed || place.block >= self.index.count() {
+        if self.compressed || place.block() >= self.index.count() {
             return;
         }
         let (start, _) = self
             .index
-            .block_range(self.index.view(&self.mapping), place.block);
+            .block_range(self.index.view(&self.mapping), place.block());
         let start = to_index(start);
         prefetch(bytes, start);
         let (key_stride, value_stride) = (usize::from(typical.key_stride), usize::from(typical.value_stride));
-        let key = start + usize::from(typical.keys_start) + place.entry * key_stride;
+        let key = start + usize::from(typical.keys_start) + place.entry() * key_stride;
         prefetch_range(bytes, key, key_stride, 2);
-        let value = start + usize::from(typical.values_start) + place.entry * value_stride;
+        let value = start + usize::from(typical.values_start) + place.entry() * value_stride;
         prefetch_range(bytes, value, value_stride, 4);
     }
 

@@ -1,8 +1,8 @@
 //! Where a memtable's entries and nodes live: blocks of memory that are handed out from front to back and freed all together.
 //!
 //! Any number of threads allocate at once. An allocation is one `fetch_add` in the current block; a mutex is taken
-//! only to add a block. The first block is made by the first allocation and is small, each next one is twice as
-//! large, up to the arena's block size: an idle memtable costs next to nothing, a busy one asks for memory rarely.
+//! only to add a block. The first block is made by the first allocation and is small, each next one is sixteen times
+//! as large, up to the arena's block size: an idle memtable costs next to nothing, a busy one asks for memory rarely.
 #![allow(unsafe_code)] // Raw memory, shared between threads without a lock.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -17,6 +17,10 @@ use super::pool::BlockPool;
 
 /// The size of the first block.
 const FIRST_BLOCK_BYTES: usize = 16 << 10;
+
+/// How much larger each block is than the one before, until they have their full size. The smaller ones come from the
+/// heap and go back to it with each memtable: few, so that they do not add up.
+const GROWTH: usize = 16;
 
 /// An allocation of more than this part of the largest block gets a block of its own, which bounds what is lost at
 /// the end of a block that the next allocation does not fit into.
@@ -158,7 +162,7 @@ impl<const ALIGN_BYTES: usize> Arena<ALIGN_BYTES> {
                 (full.size, full.bytes_before + full.size as u64)
             }
         };
-        let block_size = (size_before * 2)
+        let block_size = (size_before * GROWTH)
             .max(FIRST_BLOCK_BYTES)
             .max((size * OWN_BLOCK_FRACTION + HEADER_BYTES).next_power_of_two())
             .min(self.block_bytes_max);
@@ -195,6 +199,7 @@ impl<const ALIGN_BYTES: usize> Arena<ALIGN_BYTES> {
                 let Some(block) = NonNull::new(unsafe { alloc(layout) }.cast::<Block>()) else {
                     handle_alloc_error(layout)
                 };
+                self.pool.note_taken(size);
                 (block, Owned::Heap(block, layout))
             }
         };
@@ -219,9 +224,12 @@ impl<const ALIGN_BYTES: usize> Drop for Arena<ALIGN_BYTES> {
             #[cfg(test)]
             tests::LIVE_BYTES.set(tests::LIVE_BYTES.get().wrapping_sub(owned.len_bytes()));
             match owned {
-                // SAFETY: allocated by `new_block` with this layout and freed only here; `&mut self` shows that nobody
-                // uses the arena, and what it handed out is valid only as long as it.
-                Owned::Heap(block, layout) => unsafe { dealloc(block.cast::<u8>().as_ptr(), layout) },
+                Owned::Heap(block, layout) => {
+                    // SAFETY: allocated by `new_block` with this layout and freed only here; `&mut self` shows that
+                    // nobody uses the arena, and what it handed out is valid only as long as it.
+                    unsafe { dealloc(block.cast::<u8>().as_ptr(), layout) };
+                    self.pool.note_given_back(layout.size());
+                }
                 Owned::Mapped(memory) => self.pool.give_back(memory),
             }
         }
@@ -274,8 +282,8 @@ mod tests {
             arena.allocate(100);
         }
         let sizes: Vec<usize> = arena.blocks.lock().iter().map(Owned::len_bytes).collect();
-        assert_eq!(sizes[..3], [16 << 10, 32 << 10, 64 << 10]);
-        assert!(sizes[3..].iter().all(|&size| size == 64 << 10), "{sizes:?}");
+        assert_eq!(sizes[..2], [16 << 10, 64 << 10]);
+        assert!(sizes[2..].iter().all(|&size| size == 64 << 10), "{sizes:?}");
         let all: u64 = sizes.iter().map(|&size| size as u64).sum();
         let used = arena.bytes_used();
         assert!(used <= all && used > all - (64 << 10), "{used} of {all}");

@@ -1,4 +1,4 @@
-//! Memory that memtables have let go of, kept for the next ones.
+//! Memory of memtables: how much there is, and what has been let go of, kept for the next ones.
 //!
 //! A database under writes fills one memtable after the other. Fresh memory costs a page fault and the zeroing of each
 //! page, a fifth of all the time of a writer; memory that has been used once costs nothing (`docs/notes/0002-memtable.md`).
@@ -6,21 +6,43 @@
 use parking_lot::Mutex;
 use siltstone_vfs::{AnonymousMemory, HUGE_PAGE_BYTES, Result};
 
-/// Blocks of one huge page each. Shared by the memtables of a database.
+/// Keeps blocks of one huge page each. Shared by the memtables of a database.
 #[derive(Debug, Default)]
 pub(crate) struct BlockPool {
-    free: Mutex<Vec<AnonymousMemory>>,
-    blocks_max: usize,
+    blocks: Mutex<Blocks>,
+    bytes_max: u64,
+}
+
+#[derive(Debug, Default)]
+struct Blocks {
+    free: Vec<AnonymousMemory>,
+    /// Of all blocks of all memtables, those from the heap included.
+    bytes_in_use: u64,
 }
 
 impl BlockPool {
-    /// A pool that keeps up to `bytes_max` of what is given back to it. The default keeps nothing.
+    /// A pool that keeps what is given back to it while that and what is in use are within `bytes_max` together: what it
+    /// keeps never adds to the most that memtables need. The default keeps nothing.
     pub(crate) fn new(bytes_max: u64) -> BlockPool {
-        let blocks = bytes_max / HUGE_PAGE_BYTES as u64;
         BlockPool {
-            free: Mutex::default(),
-            blocks_max: usize::try_from(blocks).unwrap_or(usize::MAX),
+            blocks: Mutex::default(),
+            bytes_max,
         }
+    }
+
+    /// Bytes of the blocks that memtables have.
+    pub(crate) fn bytes_in_use(&self) -> u64 {
+        self.blocks.lock().bytes_in_use
+    }
+
+    /// Counts a block that comes from elsewhere.
+    pub(super) fn note_taken(&self, len_bytes: usize) {
+        self.blocks.lock().bytes_in_use += len_bytes as u64;
+    }
+
+    /// Counts a block that goes back to where it came from.
+    pub(super) fn note_given_back(&self, len_bytes: usize) {
+        self.blocks.lock().bytes_in_use -= len_bytes as u64;
     }
 
     /// `len_bytes`, a multiple of a huge page, with whatever content.
@@ -29,20 +51,26 @@ impl BlockPool {
     /// As [`AnonymousMemory::new`].
     pub(super) fn take(&self, len_bytes: usize) -> Result<AnonymousMemory> {
         let kept = (len_bytes == HUGE_PAGE_BYTES)
-            .then(|| self.free.lock().pop())
+            .then(|| self.blocks.lock().free.pop())
             .flatten();
-        kept.map_or_else(|| AnonymousMemory::new(len_bytes), Ok)
+        let memory = kept.map_or_else(|| AnonymousMemory::new(len_bytes), Ok)?;
+        self.note_taken(len_bytes);
+        Ok(memory)
     }
 
     /// Keeps the memory, or gives it back to the system.
     pub(super) fn give_back(&self, memory: AnonymousMemory) {
-        if memory.len_bytes() == HUGE_PAGE_BYTES {
-            let mut free = self.free.lock();
-            if free.len() < self.blocks_max {
-                free.push(memory);
-                return;
-            }
+        let len_bytes = memory.len_bytes() as u64;
+        let mut blocks = self.blocks.lock();
+        blocks.bytes_in_use -= len_bytes;
+        let kept_bytes = (blocks.free.len() * HUGE_PAGE_BYTES) as u64;
+        if len_bytes == HUGE_PAGE_BYTES as u64
+            && blocks.bytes_in_use + kept_bytes + len_bytes <= self.bytes_max
+        {
+            blocks.free.push(memory);
+            return;
         }
+        drop(blocks);
         drop(memory);
     }
 }
@@ -52,29 +80,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_single_huge_pages_up_to_its_bound_and_hands_them_out_again() {
-        let pool = BlockPool::new(2 * HUGE_PAGE_BYTES as u64 + 1);
-        let taken: Vec<_> = (0..3).map(|_| pool.take(HUGE_PAGE_BYTES).unwrap()).collect();
-        let large = pool.take(2 * HUGE_PAGE_BYTES).unwrap();
+    fn keeps_single_huge_pages_within_its_bound_and_hands_them_out_again() {
+        let pool = BlockPool::new(3 * HUGE_PAGE_BYTES as u64 + 1);
+        let free = || pool.blocks.lock().free.len();
+        let mut taken: Vec<_> = (0..5).map(|_| pool.take(HUGE_PAGE_BYTES).unwrap()).collect();
         let starts: Vec<_> = taken.iter().map(|memory| memory.start()).collect();
-        taken
-            .into_iter()
-            .chain([large])
-            .for_each(|memory| pool.give_back(memory));
-        assert_eq!(pool.free.lock().len(), 2);
+        for (still_in_use, kept) in [(4, 0), (3, 0), (2, 1), (1, 2), (0, 3)] {
+            pool.give_back(taken.pop().unwrap());
+            assert_eq!((taken.len(), free()), (still_in_use, kept));
+        }
         let again = pool.take(HUGE_PAGE_BYTES).unwrap();
         assert!(starts.contains(&again.start()));
-        assert_eq!(
-            pool.take(2 * HUGE_PAGE_BYTES).unwrap().len_bytes(),
-            2 * HUGE_PAGE_BYTES
-        );
-        assert_eq!(pool.free.lock().len(), 1);
+        assert_eq!(free(), 2);
+        // Others are neither kept nor served from what is, but they count.
+        let large = pool.take(2 * HUGE_PAGE_BYTES).unwrap();
+        assert_eq!(large.len_bytes(), 2 * HUGE_PAGE_BYTES);
+        pool.give_back(again);
+        assert_eq!(free(), 2);
+        pool.give_back(large);
+        assert_eq!(free(), 2);
+        pool.note_taken(3);
+        assert_eq!(pool.bytes_in_use(), 3);
+        pool.note_given_back(3);
+        assert_eq!(pool.bytes_in_use(), 0);
     }
 
     #[test]
     fn the_default_keeps_nothing() {
         let pool = BlockPool::default();
         pool.give_back(pool.take(HUGE_PAGE_BYTES).unwrap());
-        assert!(pool.free.lock().is_empty());
+        assert!(pool.blocks.lock().free.is_empty());
     }
 }

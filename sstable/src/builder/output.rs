@@ -47,6 +47,10 @@ impl Output {
             }
             self.written += CHUNK_BYTES as u64;
         }
+        if self.buffer.len() > CHUNK_BYTES / 8 {
+            // Doubling would end up to twice as large.
+            self.buffer.reserve_exact(CHUNK_BYTES - self.buffer.len());
+        }
         self.buffer.extend_from_slice(bytes);
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! The hash's high bits choose the block by multiply and shift. Inside, each probe takes nine bits of the hash
 //! multiplied by an odd constant; seven probes fit a word, then it is multiplied again.
 
+use super::builder::Keys;
 use crate::format::FILTER_BLOCK_BYTES;
 
 /// More probes than any number of bits a key asks for.
@@ -44,18 +45,19 @@ fn probe(hash: u64, probes: u32, mut each: impl FnMut(usize, u8)) {
     }
 }
 
-/// Number of probes, and the blocks.
-pub(crate) fn build(hashes: &[u64], bits_per_key: u32) -> (u32, Vec<u8>) {
+/// Appends the blocks; returns the number of probes.
+pub(super) fn build(keys: &Keys, bits_per_key: u32, section: &mut Vec<u8>) -> u32 {
     let probes = probes_for(bits_per_key);
-    let bits = hashes.len() as u64 * u64::from(bits_per_key);
+    let bits = keys.len() as u64 * u64::from(bits_per_key);
     let blocks = crate::format::index(bits.div_ceil(FILTER_BLOCK_BYTES as u64 * 8)).max(1);
-    let mut out = vec![0; blocks * FILTER_BLOCK_BYTES];
-    let lines = out.as_chunks_mut::<FILTER_BLOCK_BYTES>().0;
-    for &hash in hashes {
+    let start = section.len();
+    section.resize(start + blocks * FILTER_BLOCK_BYTES, 0);
+    let lines = section[start..].as_chunks_mut::<FILTER_BLOCK_BYTES>().0;
+    for hash in keys.hashes() {
         let line = &mut lines[block_of(hash, blocks)];
         probe(hash, probes, |byte, mask| line[byte] |= mask);
     }
-    (probes, out)
+    probes
 }
 
 /// Whether the payload can be probed.

@@ -13,13 +13,46 @@ const AUTO_ENTRY_BYTES_MIN: u64 = 64;
 /// The same where compression may halve the entries.
 const AUTO_COMPRESSED_ENTRY_BYTES_MIN: u64 = 128;
 
+/// Keys in a piece of [`Keys`]: 64 KiB.
+const KEYS_PER_PIECE: usize = 4096;
+
+/// Hashes of keys, and where their newest entries lie. In pieces: a vector that doubles takes up to three times the memory
+/// of its content while it grows, in each thread that writes tables.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    pieces: Vec<Vec<(u64, Place)>>,
+    count: usize,
+}
+
+impl Keys {
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, Place)> {
+        self.pieces.iter().flatten().copied()
+    }
+
+    pub(super) fn hashes(&self) -> impl Iterator<Item = u64> {
+        self.iter().map(|(hash, _)| hash)
+    }
+
+    fn push(&mut self, hash: u64, place: Place) {
+        if self.count.is_multiple_of(KEYS_PER_PIECE) {
+            self.pieces.push(Vec::with_capacity(KEYS_PER_PIECE));
+        }
+        let piece = self.pieces.last_mut().expect("a first key starts a piece");
+        piece.push((hash, place));
+        self.count += 1;
+    }
+}
+
 /// The filter of a table that is being built.
 #[derive(Debug, Default)]
 pub(crate) struct FilterBuilder {
     kind: FilterKind,
     entry_bytes_min: u64,
-    hashes: Vec<u64>,
-    places: Vec<Place>,
+    keys: Keys,
     typical: TypicalBlock,
 }
 
@@ -32,8 +65,7 @@ impl FilterBuilder {
                 (FilterKind::Auto, true) => AUTO_COMPRESSED_ENTRY_BYTES_MIN,
                 _ => 0,
             },
-            hashes: Vec::new(),
-            places: Vec::new(),
+            keys: Keys::default(),
             typical: TypicalBlock::default(),
         }
     }
@@ -49,12 +81,8 @@ impl FilterBuilder {
 
     /// Adds a key, with the place of its newest entry.
     pub(crate) fn push(&mut self, hash: u64, place: Place) {
-        if self.kind == FilterKind::None {
-            return;
-        }
-        self.hashes.push(hash);
-        if matches!(self.kind, FilterKind::HashIndex | FilterKind::Auto) {
-            self.places.push(place);
+        if self.kind != FilterKind::None {
+            self.keys.push(hash, place);
         }
     }
 
@@ -67,12 +95,12 @@ impl FilterBuilder {
 
     /// Whether entries of these bytes altogether are worth a hash index.
     fn wants_hash_index(&self, entries: u64, entry_bytes: u64) -> bool {
-        !self.places.is_empty() && entry_bytes >= entries * self.entry_bytes_min
+        self.keys.len() > 0 && entry_bytes >= entries * self.entry_bytes_min
     }
 
     /// About how long the section becomes, if the table has `entries` of `entry_bytes` altogether.
     pub(crate) fn size_bytes(&self, entries: u64, entry_bytes: u64) -> u64 {
-        let keys = self.hashes.len() as u64;
+        let keys = self.keys.len() as u64;
         let payload = match self.kind {
             FilterKind::None => return 0,
             FilterKind::HashIndex | FilterKind::Auto if self.wants_hash_index(entries, entry_bytes) => {
@@ -88,39 +116,41 @@ impl FilterBuilder {
 
     /// The section's bytes; `None` for [`FilterKind::None`]. Its first byte is its kind.
     pub(crate) fn finish(self, entries: u64, entry_bytes: u64) -> Option<Vec<u8>> {
-        let mut header = [0; FILTER_HEADER_BYTES];
-        let blocked = |header: &mut [u8], bits_per_key| {
-            let (probes, payload) = blocked::build(&self.hashes, bits_per_key);
-            header[0] = FILTER_BLOCKED;
-            header[4..8].copy_from_slice(&probes.to_le_bytes());
-            payload
+        let mut section = vec![0; FILTER_HEADER_BYTES];
+        let bloom = |probes: u32, kind, section: &mut Vec<u8>| {
+            section[0] = kind;
+            section[4..8].copy_from_slice(&probes.to_le_bytes());
         };
-        let payload = match self.kind {
+        match self.kind {
             FilterKind::None => return None,
             FilterKind::Standard { bits_per_key } => {
-                let (probes, payload) = standard::build(&self.hashes, bits_per_key);
-                header[0] = FILTER_STANDARD;
-                header[4..8].copy_from_slice(&probes.to_le_bytes());
-                payload
+                let probes = standard::build(&self.keys, bits_per_key, &mut section);
+                bloom(probes, FILTER_STANDARD, &mut section);
             }
-            FilterKind::Blocked { bits_per_key } => blocked(&mut header, bits_per_key),
+            FilterKind::Blocked { bits_per_key } => {
+                let probes = blocked::build(&self.keys, bits_per_key, &mut section);
+                bloom(probes, FILTER_BLOCKED, &mut section);
+            }
             FilterKind::HashIndex | FilterKind::Auto => {
                 let built = self
                     .wants_hash_index(entries, entry_bytes)
-                    .then(|| hash_index::build(&self.hashes, &self.places))
+                    .then(|| hash_index::build(&self.keys, &mut section))
                     .flatten();
                 match built {
-                    Some(built) => {
-                        header[0] = FILTER_HASH_INDEX;
-                        built.encode_header(self.typical, &mut header);
-                        built.payload
+                    Some(widths) => {
+                        section[0] = FILTER_HASH_INDEX;
+                        widths.encode(self.typical, &mut section[..FILTER_HEADER_BYTES]);
                     }
-                    None => blocked(&mut header, STAND_IN_BITS_PER_KEY),
+                    None => {
+                        let probes = blocked::build(&self.keys, STAND_IN_BITS_PER_KEY, &mut section);
+                        bloom(probes, FILTER_BLOCKED, &mut section);
+                    }
                 }
             }
-        };
-        header[8..16].copy_from_slice(&(self.hashes.len() as u64).to_le_bytes());
-        header[16..24].copy_from_slice(&(payload.len() as u64).to_le_bytes());
-        Some([&header[..], &payload].concat())
+        }
+        let payload_bytes = (section.len() - FILTER_HEADER_BYTES) as u64;
+        section[8..16].copy_from_slice(&(self.keys.len() as u64).to_le_bytes());
+        section[16..24].copy_from_slice(&payload_bytes.to_le_bytes());
+        Some(section)
     }
 }

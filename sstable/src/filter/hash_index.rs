@@ -10,7 +10,8 @@
 
 use siltstone_vfs::{Error, Mapping, prefetch};
 
-use crate::format::{FILTER_HEADER_BYTES, array, index, u16_at, u32_at, u32_len};
+use super::builder::Keys;
+use crate::format::{FILTER_HEADER_BYTES, array, index, u16_at, u32_at};
 use crate::table::SectionBytes;
 
 const BUCKET_WORDS: usize = 16;
@@ -22,11 +23,32 @@ const KEYS_PER_BUCKET: usize = 12;
 /// What is left of a word is the fingerprint: eight bits at least.
 const PLACE_BITS_MAX: u32 = 24;
 
-/// Where an entry lies: a block, and the entry's number in it.
+/// Where an entry lies: a block, and the entry's number in it. Words have no room for places beyond 24 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    pub(crate) block: usize,
-    pub(crate) entry: usize,
+    block: u32,
+    entry: u32,
+}
+
+impl Place {
+    /// Of a place that is too far out for 32 bits, one that is too far out for a word, too.
+    pub(crate) fn new(block: usize, entry: usize) -> Place {
+        let bounded = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        Place {
+            block: bounded(block),
+            entry: bounded(entry),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn block(self) -> usize {
+        self.block as usize
+    }
+
+    #[inline]
+    pub(crate) fn entry(self) -> usize {
+        self.entry as usize
+    }
 }
 
 /// What most blocks of the table look like: a hint of what to load before a block's header has been read. All zero where
@@ -39,16 +61,15 @@ pub(crate) struct TypicalBlock {
     pub(crate) value_stride: u16,
 }
 
-/// The words of distinct keys, given by their hashes and the places of their newest entries.
-pub(crate) struct Built {
+/// How words are divided.
+pub(crate) struct Widths {
     place_bits: u32,
     entry_bits: u32,
-    pub(crate) payload: Vec<u8>,
 }
 
-impl Built {
+impl Widths {
     /// Puts the widths and the hint into a filter section's header.
-    pub(crate) fn encode_header(&self, typical: TypicalBlock, header: &mut [u8]) {
+    pub(crate) fn encode(&self, typical: TypicalBlock, header: &mut [u8]) {
         header[4..8].copy_from_slice(&(self.place_bits | self.entry_bits << 8).to_le_bytes());
         let hints = [
             typical.keys_start,
@@ -62,38 +83,38 @@ impl Built {
     }
 }
 
-/// Builds the index; `None` where places do not fit into words.
-pub(crate) fn build(hashes: &[u64], places: &[Place]) -> Option<Built> {
-    let bits = |max: Option<usize>| usize::BITS - max.unwrap_or(0).leading_zeros();
-    let entry_bits = bits(places.iter().map(|place| place.entry).max());
-    let place_bits = entry_bits + bits(places.iter().map(|place| place.block).max());
+/// Appends the words of distinct keys, given with the places of their newest entries; `None`, and nothing appended, where places do not fit into words.
+pub(super) fn build(keys: &Keys, section: &mut Vec<u8>) -> Option<Widths> {
+    let bits = |max: Option<u32>| u32::BITS - max.unwrap_or(0).leading_zeros();
+    let entry_bits = bits(keys.iter().map(|(_, place)| place.entry).max());
+    let place_bits = entry_bits + bits(keys.iter().map(|(_, place)| place.block).max());
     if place_bits > PLACE_BITS_MAX {
         return None;
     }
-    let buckets = hashes.len().div_ceil(KEYS_PER_BUCKET).max(1);
-    let mut words = vec![[0_u32; BUCKET_WORDS]; buckets];
-    for (&hash, place) in hashes.iter().zip(places) {
-        let word = fingerprint(hash, place_bits) | u32_len(place.block << entry_bits | place.entry);
+    let buckets = keys.len().div_ceil(KEYS_PER_BUCKET).max(1);
+    let start = section.len();
+    section.resize(start + buckets * BUCKET_BYTES, 0);
+    let words = section[start..].as_chunks_mut::<4>().0;
+    let lines = words.as_chunks_mut::<BUCKET_WORDS>().0;
+    for (hash, place) in keys.iter() {
+        let word = fingerprint(hash, place_bits) | place.block << entry_bits | place.entry;
         let mut bucket = bucket_of(hash, buckets);
         // There is room: four fifths of all words at the most are taken.
         let free = loop {
-            match words[bucket][..GONE_ON].iter().position(|word| *word == 0) {
+            match lines[bucket][..GONE_ON].iter().position(|word| *word == [0; 4]) {
                 Some(free) => break free,
-                None => words[bucket][GONE_ON] |= gone_on(hash),
+                None => {
+                    let others = u32::from_le_bytes(lines[bucket][GONE_ON]);
+                    lines[bucket][GONE_ON] = (others | gone_on(hash)).to_le_bytes();
+                }
             }
             bucket = (bucket + 1) % buckets;
         };
-        words[bucket][free] = word;
+        lines[bucket][free] = word.to_le_bytes();
     }
-    let payload = words
-        .as_flattened()
-        .iter()
-        .flat_map(|word| word.to_le_bytes())
-        .collect();
-    Some(Built {
+    Some(Widths {
         place_bits,
         entry_bits,
-        payload,
     })
 }
 
@@ -213,7 +234,7 @@ impl HashIndex {
             if probe.matches != 0 {
                 let at = probe.matches.trailing_zeros() as usize;
                 probe.matches &= probe.matches - 1;
-                let place = (u32::from_le_bytes(words[at]) & ((1 << self.place_bits) - 1)) as usize;
+                let place = u32::from_le_bytes(words[at]) & ((1 << self.place_bits) - 1);
                 return Some(Place {
                     block: place >> self.entry_bits,
                     entry: place & ((1 << self.entry_bits) - 1),

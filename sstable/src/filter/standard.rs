@@ -2,6 +2,7 @@
 
 use bloomfilter::Bloom;
 
+use super::builder::Keys;
 use crate::format::{u32_at, u64_at};
 
 /// The crate's own header: version, length, number of probes, seed.
@@ -14,15 +15,16 @@ const PROBES_MAX: u32 = 64;
 /// the first and cost four times the false positives.
 const SEED: [u8; 32] = *b"siltstone filter first/2nd half.";
 
-/// Number of probes, and the crate's bytes.
-pub(crate) fn build(hashes: &[u64], bits_per_key: u32) -> (u32, Vec<u8>) {
-    let bytes = (hashes.len() as u64 * u64::from(bits_per_key)).div_ceil(8).max(1);
-    let mut bloom = Bloom::<u64>::new_with_seed(crate::format::index(bytes), hashes.len().max(1), &SEED)
+/// Appends the crate's bytes; returns the number of probes.
+pub(super) fn build(keys: &Keys, bits_per_key: u32, section: &mut Vec<u8>) -> u32 {
+    let bytes = (keys.len() as u64 * u64::from(bits_per_key)).div_ceil(8).max(1);
+    let mut bloom = Bloom::<u64>::new_with_seed(crate::format::index(bytes), keys.len().max(1), &SEED)
         .unwrap_or_else(|_| unreachable!("the crate refuses sizes of zero only"));
-    for hash in hashes {
-        bloom.set(hash);
+    for hash in keys.hashes() {
+        bloom.set(&hash);
     }
-    (bloom.number_of_hash_functions(), bloom.into_bytes())
+    section.extend_from_slice(bloom.as_slice());
+    bloom.number_of_hash_functions()
 }
 
 /// Opens the crate's bytes. Its header is checked here first: with a length of zero the crate divides by zero, and

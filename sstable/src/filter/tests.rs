@@ -36,10 +36,7 @@ fn kinds(bits_per_key: u32) -> [FilterKind; 3] {
 
 /// The place that `build` gives to key `number`.
 fn place(number: usize) -> Place {
-    Place {
-        block: number / 20,
-        entry: number % 20,
-    }
+    Place::new(number / 20, number % 20)
 }
 
 /// The section of a table with keys of these hashes.
@@ -182,7 +179,7 @@ proptest! {
 fn places_that_do_not_fit_into_a_word_get_a_blocked_filter() {
     for (block, kind) in [((1 << 14) - 1, 3), (1 << 14, 2)] {
         let mut builder = FilterBuilder::new(FilterKind::HashIndex, false);
-        builder.push(1, Place { block, entry: 1023 });
+        builder.push(1, Place::new(block, 1023));
         assert_eq!(builder.finish(1, 100).unwrap()[0], kind);
     }
 }

@@ -249,7 +249,7 @@ impl Table {
             }
             if walk.last.as_ref().is_none_or(|last| last.0 != user_key) {
                 walk.keys += 1;
-                if !self.is_indexed(hash, Place { block, entry }) {
+                if !self.is_indexed(hash, Place::new(block, entry)) {
                     return damaged(format!("entry {entry}, {key:?}, is missing in the hash index"));
                 }
             }

@@ -1,0 +1,103 @@
+//! What background work leaves behind, and what it holds on to meanwhile.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use siltstone::vfs::{FaultFs, Fs, ManualClock, MemFs, OpKind};
+use siltstone::{BackgroundMode, Environment, Options};
+
+fn environment(fs: impl Fs, background: BackgroundMode) -> Environment {
+    Environment {
+        fs: Arc::new(fs),
+        clock: Arc::new(ManualClock::new()),
+        background,
+    }
+}
+
+fn value(byte: u8) -> Vec<u8> {
+    vec![byte; 1000]
+}
+
+/// One table would be enough to look through for each read; jobs alone wait for as many as the options say.
+#[test]
+fn wait_idle_leaves_nothing_in_level_0() {
+    for background in [BackgroundMode::Manual, BackgroundMode::Threads] {
+        let options = Options::default().l0_compaction_trigger(4);
+        let db = options
+            .open_with("db", environment(MemFs::new(), background))
+            .unwrap();
+        for round in 0..3_u8 {
+            for key in 0..100_u8 {
+                db.put([key], value(round)).unwrap();
+            }
+            db.flush_all().unwrap();
+        }
+        if background == BackgroundMode::Manual {
+            while db.run_background_job().unwrap() {}
+            assert_eq!(db.metrics().levels[0].0, 3);
+        }
+        let snapshot = db.snapshot().unwrap();
+        db.wait_idle().unwrap();
+        let metrics = db.metrics();
+        assert_eq!(metrics.levels[0].0, 0, "{background:?}");
+        assert_eq!(metrics.table_entries, 100, "{background:?}");
+        assert_eq!(snapshot.get([7]).unwrap().unwrap(), value(2));
+        // And it is over with the waiting.
+        db.put([1], value(4)).unwrap();
+        db.flush_all().unwrap();
+        if background == BackgroundMode::Manual {
+            while db.run_background_job().unwrap() {}
+            assert_eq!(db.metrics().levels[0].0, 1);
+        }
+    }
+}
+
+/// A compaction of seconds once pinned each memtable that was there when it began.
+#[test]
+fn a_compaction_holds_no_memtable() {
+    let fs = FaultFs::new(Arc::new(MemFs::new()));
+    let (merging, go_on) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    fs.on_op(Box::new({
+        let (merging, go_on) = (Arc::clone(&merging), Arc::clone(&go_on));
+        move |op| {
+            let compacts = std::thread::current()
+                .name()
+                .is_some_and(|name| name.starts_with("siltstone-comp"));
+            if compacts && op.kind == OpKind::Create {
+                merging.store(true, Ordering::SeqCst);
+                while !go_on.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }));
+    let options = Options::default().l0_compaction_trigger(2);
+    let db = options
+        .open_with(Path::new("db"), environment(fs.clone(), BackgroundMode::Threads))
+        .unwrap();
+    for round in 0..2_u8 {
+        db.put("key", value(round)).unwrap();
+        db.flush_all().unwrap();
+    }
+    while !merging.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+    // These go into the memtable that was the active one when the compaction began.
+    for key in 0..4000_u32 {
+        db.put(key.to_be_bytes(), value(7)).unwrap();
+    }
+    let full = db.metrics().memtable_memory_bytes;
+    assert!(full > 4_000_000, "{full}");
+    db.flush_all().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while db.metrics().memtable_memory_bytes > 1_000_000 && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    let left = db.metrics().memtable_memory_bytes;
+    go_on.store(true, Ordering::SeqCst);
+    db.wait_idle().unwrap();
+    assert!(left < 1_000_000, "{left} of {full} bytes are still held");
+}
