@@ -233,9 +233,9 @@ mod tests {
     #[test]
     fn the_rate_falls_smoothly_from_slowdown_to_stop() {
         let options = KeyspaceOptions::default();
-        assert_eq!(demand(15, 0, &options), Demand::None);
+        assert_eq!(demand(31, 0, &options), Demand::None);
         let mut last = u64::MAX;
-        for l0 in 16..32 {
+        for l0 in 32..48 {
             let Demand::Slow { bytes_per_s, reason } = demand(l0, 0, &options) else {
                 panic!("no delay at {l0}")
             };
@@ -244,7 +244,7 @@ mod tests {
             last = bytes_per_s;
         }
         assert_eq!(
-            demand(32, 0, &options),
+            demand(48, 0, &options),
             Demand::Stop {
                 reason: BusyReason::L0Tables
             }

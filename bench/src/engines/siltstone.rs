@@ -10,7 +10,7 @@ use crate::engine::{Engine, EngineKind, Result, Seen, Session, Setup, Survives, 
 pub(crate) const KIND: EngineKind = EngineKind {
     name: "siltstone",
     package: "siltstone",
-    settings: "Options::default(): memtable 64 MiB, no compression, tables mapped; no sync: Durability::Buffered, \
+    settings: "Options::default(): memtable 16 MiB, no compression, tables mapped; no sync: Durability::Buffered, \
                sync: Durability::Sync",
     compression: Some("zstd level 1 on all levels, block cache as large as the others' caches"),
     open,

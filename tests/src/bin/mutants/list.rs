@@ -27,6 +27,7 @@ const LARGE_BATCHES: Suite = Suite::integration("survivors", "in_the_middle_of_l
 const DROPPED: Suite = Suite::integration("lifecycle", "a_dropped_keyspace_leaves_no_files");
 const FAULTS: Suite = Suite::integration("faults", "every_io_error_once");
 const FAILED_SYNCS: Suite = Suite::integration("faults", "every_short_write_and_failed_sync_once");
+const BACKGROUND: Suite = Suite::integration("background", "");
 const DAMAGE: Suite = Suite::integration("damage", "every_byte");
 const WAL: Suite = Suite::unit("siltstone-wal", "");
 const SSTABLE: Suite = Suite::unit("siltstone-sstable", "");
@@ -441,11 +442,29 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "idle-with-garbage",
         area: "reaper",
-        file: "engine/src/db.rs",
-        before: "!core.has_work() && !core.reap_undisturbed()",
-        after: "!core.has_work()",
+        file: "engine/src/jobs.rs",
+        before: "!self.has_work() && !self.reap_undisturbed()",
+        after: "!self.has_work()",
         suite: DROPPED,
         breaks: "wait_idle returns when obsolete files are gone",
+    },
+    Mutation {
+        name: "compaction-holds-memtables",
+        area: "compaction",
+        file: "engine/src/compact.rs",
+        before: "let tables = Arc::clone(&tree.pin().tables);",
+        after: "let view = tree.view();\n                let tables = Arc::clone(&view.tables);",
+        suite: BACKGROUND,
+        breaks: "what is flushed leaves memory when no cursor holds it",
+    },
+    Mutation {
+        name: "idle-with-level-0",
+        area: "compaction",
+        file: "engine/src/compact.rs",
+        before: "if self.scheduler.is_settling() {",
+        after: "if false {",
+        suite: BACKGROUND,
+        breaks: "wait_idle leaves nothing in level 0",
     },
     Mutation {
         name: "truncate-in-place",
