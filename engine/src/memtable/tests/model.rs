@@ -167,23 +167,37 @@ fn model_a_get_meets_a_split_below_a_root() {
     });
 }
 
-#[test]
-fn model_a_walk_meets_splits() {
-    const BEFORE: &[u8] = &[10, 20, 30];
-    const NEW: &[u8] = &[15, 17];
-    a_reader_meets_inserts(BEFORE, NEW, 2, |memtable| {
-        assert_seen(&walk(memtable, false), BEFORE, NEW);
+const WALKED: &[u8] = &[10, 20, 30];
+
+/// What a walk must have met, in the order of the keys.
+fn a_walk_meets_inserts(backwards: bool, new: &'static [u8], preemptions_max: usize) {
+    a_reader_meets_inserts(WALKED, new, preemptions_max, move |memtable| {
+        let mut met = walk(memtable, backwards);
+        if backwards {
+            met.reverse();
+        }
+        assert_seen(&met, WALKED, new);
     });
 }
 
 #[test]
+fn model_a_walk_meets_a_split() {
+    a_walk_meets_inserts(false, &[15], 2);
+}
+
+#[test]
+fn model_a_walk_meets_splits() {
+    a_walk_meets_inserts(false, &[15, 17], 1);
+}
+
+#[test]
+fn model_a_walk_back_meets_a_split() {
+    a_walk_meets_inserts(true, &[15], 2);
+}
+
+#[test]
 fn model_a_walk_back_meets_splits() {
-    const BEFORE: &[u8] = &[10, 20, 30];
-    const NEW: &[u8] = &[15, 17];
-    a_reader_meets_inserts(BEFORE, NEW, 2, |memtable| {
-        let met: Vec<u8> = walk(memtable, true).into_iter().rev().collect();
-        assert_seen(&met, BEFORE, NEW);
-    });
+    a_walk_meets_inserts(true, &[15, 17], 1);
 }
 
 /// Whoever learns by a flag that an insert has returned finds the entry: the promise that commits rest on.
