@@ -60,6 +60,7 @@
 mod clock;
 mod error;
 mod fault_fs;
+mod fetcher;
 mod fs;
 mod lock;
 mod mapping;
@@ -77,6 +78,7 @@ mod conformance;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{BusyReason, Error, ErrorKind, Result};
 pub use fault_fs::{Fault, FaultEffect, FaultFs, OpInfo, OpKind};
+pub use fetcher::Fetcher;
 pub use fs::{Fs, LogIo, LogSync, LogWriter, MapMode, ReadFile, WriteFile};
 pub use lock::DirLock;
 pub use mapping::{Advice, Mapping, TABLE_EXTENSION};

@@ -13,7 +13,7 @@ use memmap2::{Mmap, MmapOptions};
 #[cfg(target_os = "linux")]
 use crate::HUGE_PAGE_BYTES;
 use crate::lock::TableClaim;
-use crate::{DirLock, Error, ReadFile, Result, Unmapped};
+use crate::{DirLock, Error, Fetcher, ReadFile, Result, Unmapped};
 
 /// The file name extension of tables, the only files that are ever mapped for reading.
 pub const TABLE_EXTENSION: &str = "sst";
@@ -284,27 +284,17 @@ impl Mapping {
         }
     }
 
-    /// Has the system read ahead by itself where this part is read in order, unless the part ends in the page cache, and
-    /// says whether it will. Until [`read_randomly`](Self::read_randomly) takes it back. Does nothing for a table that is
-    /// not mapped.
-    pub fn read_sequentially(&self, part: Range<u64>) -> bool {
+    /// Has a part that is about to be walked through in memory when this returns, unless it ends in the page cache and is
+    /// not the continuation of one that did not. Unlike [`read_ahead`](Self::read_ahead) this waits, and has the system
+    /// read ahead of it by itself in large pages: for the parts of a long walk forwards, one after the other through one
+    /// [`Fetcher`]. Does nothing for a table that is not mapped, or where the system refuses.
+    pub fn fetch(&self, part: Range<u64>, fetcher: &mut Fetcher) {
         let Backing::Mapped(map) = &self.backing else {
-            return false;
+            return;
         };
-        let part = clamp(map, &part);
-        !part.is_empty()
-            && !ends_in_cache(map, part.end)
-            && map
-                .advise_range(memmap2::Advice::Sequential, part.start, part.len())
-                .is_ok()
-    }
-
-    /// Has the system read no more of this part than it is asked for, as of the whole table at first.
-    pub fn read_randomly(&self, part: Range<u64>) {
-        if let Backing::Mapped(map) = &self.backing {
-            let part = clamp(map, &part);
-            // Speed is all that it costs if it fails.
-            let _ = map.advise_range(memmap2::Advice::Random, part.start, part.len());
+        let within = clamp(map, &part);
+        if !within.is_empty() && (fetcher.goes_on_at(part.start) || !ends_in_cache(map, within.end)) {
+            fetcher.fetch(&self.path, part.start..within.end as u64);
         }
     }
 
@@ -415,47 +405,48 @@ mod tests {
 
     use super::*;
 
-    /// What the system says about the pieces of the mapping of `name`: whether it reads them in sequence.
-    fn sequential_pieces(name: &str) -> Vec<bool> {
-        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-        let mut pieces = Vec::new();
-        let mut is_ours = false;
-        for line in smaps.lines() {
-            if let Some(flags) = line.strip_prefix("VmFlags:") {
-                if is_ours {
-                    pieces.push(flags.split_whitespace().any(|flag| flag == "sr"));
-                }
-                is_ours = false;
-            } else if line.ends_with(name) {
-                is_ours = true;
-            }
-        }
-        pieces
-    }
-
     #[test]
-    fn a_part_that_is_not_cached_is_read_in_sequence_until_that_is_taken_back() {
+    fn a_part_that_is_not_cached_is_fetched() {
         use crate::{Fs, MapMode, OsFs};
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("000077.sst");
-        std::fs::write(&path, vec![7; 1 << 20]).unwrap();
+        std::fs::write(&path, vec![7; 8 << 20]).unwrap();
         let file = std::fs::File::open(&path).unwrap();
         file.sync_all().unwrap();
         let lock = OsFs.lock_dir(dir.path()).unwrap();
         let mapping = OsFs.open_table(&path, &lock, MapMode::Map).unwrap();
         mapping.advise(Advice::Random).unwrap();
-        assert!(!mapping.read_sequentially(0..4096), "it is in the cache");
+        let Backing::Mapped(map) = &mapping.backing else {
+            panic!("not mapped")
+        };
+        let mut fetcher = Fetcher::default();
+        mapping.fetch(0..1 << 20, &mut fetcher);
+        assert!(!fetcher.is_open(), "it is in the cache");
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-        if !mapping.read_sequentially(256 << 10..512 << 10) {
+        let cached = |end: usize| ends_in_cache(map, end);
+        if cached(2 << 20) {
             return; // A file system in memory has nowhere else to keep it.
         }
-        let name = path.to_str().unwrap();
-        assert_eq!(sequential_pieces(name), [false, true, false]);
-        assert!(!mapping.read_sequentially(2 << 20..3 << 20), "nothing is there");
-        mapping.read_randomly(256 << 10..384 << 10);
-        assert_eq!(sequential_pieces(name), [false, true, false]);
-        mapping.read_randomly(384 << 10..3 << 20);
-        assert!(!sequential_pieces(name).contains(&true));
+        mapping.fetch((1 << 20)..(2 << 20) - 5000, &mut fetcher);
+        assert!(fetcher.is_open() && cached((1 << 20) + 4096) && cached((2 << 20) - 5000));
+        assert!(!cached(1 << 20), "nothing before it");
+        // What is cached is read only where it goes on from there.
+        let end = (2 << 20) - 5000;
+        mapping.fetch((1 << 20) + 8192..end - 4096, &mut fetcher);
+        assert!(fetcher.goes_on_at(end));
+        let mut all = Vec::new();
+        std::io::Read::read_to_end(&mut &file, &mut all).unwrap();
+        mapping.fetch(end..3 << 20, &mut fetcher);
+        assert!(fetcher.goes_on_at(3 << 20));
+        // Past the end there is nothing.
+        mapping.fetch(8 << 20..9 << 20, &mut fetcher);
+        mapping.fetch((8 << 20) - 4096..u64::MAX, &mut fetcher);
+        assert!(cached(8 << 20));
+        // Without a name there is no other way in, and the mapping stays as good as it was.
+        let mut late = Fetcher::default();
+        std::fs::remove_file(&path).unwrap();
+        mapping.fetch(4 << 20..5 << 20, &mut late);
+        assert!(!late.is_open() && mapping.bytes().unwrap().iter().all(|byte| *byte == 7));
     }
 
     #[test]

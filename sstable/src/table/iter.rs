@@ -28,10 +28,11 @@ const FOUND_LINES: usize = 4;
 /// Iterates over a table. Steps within a block allocate nothing and read keys and values where they lie; where a
 /// block's keys share a prefix, the current key is put together in a buffer that is reused.
 pub struct TableIter {
+    /// Before what pins the table: it may have the file open.
+    ahead: ReadAhead,
     /// The current block's content.
     pinned: PinnedBlock,
     fill_cache: bool,
-    ahead: ReadAhead,
     /// The current block's number and header. Meaningful while `loaded`.
     block: usize,
     header: BlockHeader,
@@ -163,12 +164,6 @@ impl TableIter {
             self.table().prefetch_block_end(before, PRECEDING_LINES);
         }
         self.load_entry(self.header.count() - 1)
-    }
-}
-
-impl Drop for TableIter {
-    fn drop(&mut self) {
-        self.ahead.end(&self.pinned.table().mapping);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use siltstone_vfs::Mapping;
+use siltstone_vfs::{Fetcher, Mapping};
 
 /// Neighbouring blocks after which an iterator is taken to be walking: a short range read stays within fewer.
 const WALK_BLOCKS: u32 = 4;
@@ -12,9 +12,9 @@ const WALK_BLOCKS: u32 = 4;
 const WINDOW_BYTES_MIN: u64 = 128 << 10;
 const WINDOW_BYTES_MAX: u64 = 4 << 20;
 
-/// From a window of this size on, the system is left to read ahead by itself, forwards: it takes large pages, and asks
-/// for the next before the last has come.
-const SEQUENTIAL_BYTES_MIN: u64 = 1 << 20;
+/// From a window of this size on, a walk forwards fetches, and the system reads ahead of it by itself: in large pages, and
+/// always further than this.
+const FETCHED_BYTES: u64 = 1 << 20;
 
 /// How far one iterator has read, and has asked for.
 #[derive(Debug, Default)]
@@ -23,8 +23,7 @@ pub(super) struct ReadAhead {
     asked: Range<u64>,
     blocks: u32,
     window: u64,
-    /// What the system reads ahead by itself until it is told not to.
-    sequential: Range<u64>,
+    fetcher: Fetcher,
 }
 
 impl ReadAhead {
@@ -32,36 +31,16 @@ impl ReadAhead {
     #[inline]
     pub(super) fn forwards(&mut self, mapping: &Mapping, block: (u64, u64)) {
         let (start, end) = block;
-        self.walk(
-            mapping,
-            start >= self.asked.start && start <= self.asked.end,
-            block,
-        );
+        self.walk(start >= self.asked.start && start <= self.asked.end, block);
         self.asked.end = self.asked.end.max(end);
         if self.is_due(self.asked.end - end) {
             let from = self.asked.end;
             self.asked.end = (from + self.window).min(mapping.len()).max(from);
-            if self.window < SEQUENTIAL_BYTES_MIN {
+            if self.window < FETCHED_BYTES {
                 mapping.read_ahead(from..self.asked.end);
-            } else if mapping.read_sequentially(from..self.asked.end) {
-                if self.sequential.is_empty() {
-                    self.sequential.start = from;
-                }
-                self.sequential.end = self.asked.end;
+            } else {
+                mapping.fetch(from..self.asked.end, &mut self.fetcher);
             }
-        }
-        if !self.sequential.is_empty() && start >= self.sequential.start + WINDOW_BYTES_MAX {
-            mapping.read_randomly(self.sequential.start..start);
-            self.sequential.start = start.min(self.sequential.end);
-        }
-    }
-
-    /// The iterator goes elsewhere, or goes.
-    #[inline]
-    pub(super) fn end(&mut self, mapping: &Mapping) {
-        if !self.sequential.is_empty() {
-            mapping.read_randomly(self.sequential.clone());
-            self.sequential = 0..0;
         }
     }
 
@@ -75,7 +54,7 @@ impl ReadAhead {
     #[inline]
     pub(super) fn backwards(&mut self, mapping: &Mapping, block: (u64, u64)) {
         let (start, end) = block;
-        self.walk(mapping, end >= self.asked.start && end <= self.asked.end, block);
+        self.walk(end >= self.asked.start && end <= self.asked.end, block);
         self.asked.start = self.asked.start.min(start);
         if self.is_due(start - self.asked.start) {
             let to = self.asked.start;
@@ -85,11 +64,11 @@ impl ReadAhead {
     }
 
     #[inline]
-    fn walk(&mut self, mapping: &Mapping, goes_on: bool, (start, end): (u64, u64)) {
+    fn walk(&mut self, goes_on: bool, (start, end): (u64, u64)) {
         if !goes_on {
-            self.end(mapping);
             *self = ReadAhead {
                 asked: start..end,
+                fetcher: std::mem::take(&mut self.fetcher),
                 ..ReadAhead::default()
             };
         }

@@ -181,13 +181,8 @@ fn a_walk_meets_inserts(backwards: bool, new: &'static [u8], preemptions_max: us
 }
 
 #[test]
-fn model_a_walk_meets_a_split() {
-    a_walk_meets_inserts(false, &[15], 2);
-}
-
-#[test]
 fn model_a_walk_meets_splits() {
-    a_walk_meets_inserts(false, &[15, 17], 1);
+    a_walk_meets_inserts(false, &[15, 17], 2);
 }
 
 #[test]

@@ -1,0 +1,53 @@
+//! Brings long parts of mapped tables into the page cache.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// What is read at a time: few system calls, and little to keep for it.
+const PIECE_BYTES: usize = 128 << 10;
+
+/// Reads parts of a table, one after the other, for the sake of the page cache; see [`Mapping::fetch`](crate::Mapping::fetch).
+///
+/// The system tells by the open file whether it is read in order, and reads further and further ahead then, in large
+/// pages. Faults on a mapping that is advised for random access tell it nothing.
+#[derive(Debug, Default)]
+pub struct Fetcher {
+    open: Option<(File, Box<[u8]>)>,
+    /// Where the last part ended.
+    end: u64,
+}
+
+impl Fetcher {
+    /// Whether a part that starts here follows one that has been read. It has to be read, too, wherever it is: the system has
+    /// begun to read ahead, and goes on only if it sees somebody come after.
+    pub(crate) fn goes_on_at(&self, start: u64) -> bool {
+        self.open.is_some() && self.end == start
+    }
+
+    /// Reads what is there of `part`; whatever fails, whoever reads the mapping meets it again.
+    pub(crate) fn fetch(&mut self, path: &Path, part: Range<u64>) {
+        if self.open.is_none() {
+            let Ok(file) = File::open(path) else { return };
+            self.open = Some((file, vec![0; PIECE_BYTES].into_boxed_slice()));
+        }
+        let Some((file, piece)) = &mut self.open else {
+            return;
+        };
+        self.end = part.end;
+        let mut at = part.start;
+        while at < part.end {
+            let left = usize::try_from(part.end - at).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
+            match file.read_at(&mut piece[..left], at) {
+                Ok(0) | Err(_) => return,
+                Ok(count) => at += count as u64,
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+}
