@@ -1,6 +1,6 @@
 //! What all parts of an open database share.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use siltstone_sstable::{BlockCache, SeqNo, Table, TableId};
-use siltstone_vfs::{Advice, Clock, DirLock, Error, ErrorKind, Fs, MapMode, Result};
+use siltstone_vfs::{Advice, Clock, DirLock, Error, ErrorKind, Fs, Result};
 use siltstone_wal::{LogSyncer, RecordSeq};
 
 use crate::batch::KeyspaceId;
@@ -102,7 +102,7 @@ impl Core {
     pub(crate) fn open_table(&self, id: TableId) -> Result<Arc<Table>> {
         let max = self.options.mapped_tables_max;
         let path = self.table_path(id);
-        let table = open_table(
+        let table = crate::table_open::open_table(
             &*self.fs,
             &path,
             &self.lock,
@@ -171,32 +171,4 @@ pub(crate) fn closed() -> Error {
 pub(crate) fn populate(table: &Table) {
     // Advice makes reads faster, never right or wrong: a file system without it is no reason to fail.
     let _ = table.mapping().advise(Advice::PopulateCached);
-}
-
-/// Opens a table: mapped, or, with `mapped_max` tables mapped already, for positioned reads.
-pub(crate) fn open_table(
-    fs: &dyn Fs,
-    path: &Path,
-    lock: &DirLock,
-    id: TableId,
-    cache: &Arc<BlockCache>,
-    mapped: &AtomicUsize,
-    mapped_max: usize,
-) -> Result<Arc<Table>> {
-    let slot = mapped.fetch_add(1, Ordering::Relaxed);
-    let mode = if slot < mapped_max {
-        MapMode::Map
-    } else {
-        MapMode::Read
-    };
-    let open = || {
-        let mapping = fs.open_table(path, lock, mode)?;
-        let table = Table::open_without_filter(mapping, id, Arc::clone(cache)).map(Arc::new)?;
-        // After the index has been read, from one end to the other. As good as `populate`'s if it fails.
-        let _ = table.mapping().advise(Advice::Random);
-        Ok(table)
-    };
-    open().inspect_err(|_| {
-        mapped.fetch_sub(1, Ordering::Relaxed);
-    })
 }

@@ -29,7 +29,7 @@ use crate::snapshot_list::SnapshotList;
 use crate::space::Space;
 use crate::stall::{Pacer, Progress, StallCounts};
 use crate::super_version::TableSet;
-use crate::table_handle::TableHandle;
+use crate::table_open::Opener;
 use crate::tree::Tree;
 use crate::verify::{self, VerifyOptions, VerifyReport};
 
@@ -563,47 +563,5 @@ impl Db {
             .sync_to(record)
             .map_err(|error| error.context("the log could not be synced"))?;
         core.leave_log(log)
-    }
-}
-
-/// Opens tables before there is a core.
-struct Opener<'o> {
-    fs: &'o Arc<dyn Fs>,
-    dir: &'o Path,
-    lock: &'o DirLock,
-    cache: &'o Arc<BlockCache>,
-    garbage: &'o crossbeam_channel::Sender<Garbage>,
-    options: &'o Options,
-}
-
-impl Opener<'_> {
-    fn open(&self, meta: &Arc<siltstone_compaction::TableMeta>, mapped: &AtomicUsize) -> Arc<TableHandle> {
-        let path = files::table_path(self.dir, meta.id);
-        let max = self.options.mapped_tables_max;
-        let table = crate::core::open_table(&**self.fs, &path, self.lock, meta.id, self.cache, mapped, max);
-        let table = table.and_then(|table| {
-            let (found, expected) = (table.size_bytes(), meta.size_bytes);
-            if found != expected {
-                return Err(Error::corruption(
-                    &path,
-                    found,
-                    format!("table has {found} bytes, the manifest says {expected}"),
-                ));
-            }
-            let properties = table.properties();
-            if *properties.smallest_key != *meta.smallest
-                || *properties.largest_key != *meta.largest
-                || (properties.entries, properties.tombstones) != (meta.entries, meta.tombstones)
-                || (properties.seqno_min, properties.seqno_max) != (meta.seqno_min, meta.seqno_max)
-            {
-                return Err(Error::corruption(
-                    &path,
-                    0,
-                    "table has other counts, keys or seqnos than the manifest says: it is another table",
-                ));
-            }
-            Ok(table)
-        });
-        TableHandle::new(Arc::clone(meta), path, table, self.garbage.clone())
     }
 }

@@ -33,6 +33,7 @@ mod stall;
 mod super_version;
 mod sync;
 mod table_handle;
+mod table_open;
 mod table_writer;
 mod tree;
 mod value;
