@@ -17,6 +17,8 @@ use crate::{Plan, TableMeta};
 pub struct InFlight {
     tables: HashSet<TableId>,
     outputs: Vec<Output>,
+    /// Those of the plans that do not run: see [`put_aside`](InFlight::put_aside).
+    put_aside: Vec<Plan>,
     oldest_snapshot: Option<SeqNo>,
 }
 
@@ -64,6 +66,24 @@ impl InFlight {
         self.outputs.retain(|output| output.first_input != first_input);
     }
 
+    /// Leaves a plan registered although it has failed: what cannot be read cannot be compacted, and picking it again and
+    /// again would go on for ever.
+    pub fn put_aside(&mut self, plan: Plan) {
+        self.put_aside.push(plan);
+    }
+
+    /// Takes out all plans that were put aside: the picker may choose their tables again.
+    pub fn take_up_put_aside(&mut self) {
+        for plan in std::mem::take(&mut self.put_aside) {
+            self.finish(&plan);
+        }
+    }
+
+    /// Whether any plan is put aside.
+    pub fn has_put_aside(&self) -> bool {
+        !self.put_aside.is_empty()
+    }
+
     /// The oldest snapshot that is held, `None` without any. It decides only which tables are worth rewriting for
     /// their tombstones: what may be dropped is for the [`CompactionStream`](crate::CompactionStream), which gets
     /// the snapshots of the moment it starts.
@@ -81,12 +101,12 @@ impl InFlight {
         self.tables.contains(&id)
     }
 
-    /// How many plans are running.
+    /// How many plans are running or put aside.
     pub fn len(&self) -> usize {
         self.outputs.len()
     }
 
-    /// Whether no plan is running.
+    /// Whether no plan is running or put aside.
     pub fn is_empty(&self) -> bool {
         self.outputs.is_empty()
     }

@@ -73,8 +73,6 @@ struct Running {
     compactions: HashMap<KeyspaceId, usize>,
     /// Keyspaces whose compaction somebody does by hand.
     manual: HashSet<KeyspaceId>,
-    /// Plans whose inputs could not be read. They stay in flight, so that nobody tries them again for ever.
-    put_aside: Vec<(KeyspaceId, Plan)>,
 }
 
 impl Running {
@@ -278,16 +276,16 @@ impl Core {
     /// Lets compactions whose inputs could not be read be tried once more.
     pub(crate) fn take_up_what_was_put_aside(&self) {
         let mut running = self.scheduler.running.lock();
-        for (keyspace, plan) in std::mem::take(&mut running.put_aside) {
-            if let Some(in_flight) = running.in_flight.get_mut(&keyspace) {
-                in_flight.finish(&plan);
-            }
-        }
+        running
+            .in_flight
+            .values_mut()
+            .for_each(InFlight::take_up_put_aside);
     }
 
     /// Whether there are compactions whose inputs could not be read.
     pub(crate) fn has_put_aside(&self) -> bool {
-        !self.scheduler.running.lock().put_aside.is_empty()
+        let running = self.scheduler.running.lock();
+        running.in_flight.values().any(InFlight::has_put_aside)
     }
 
     /// Whether a job is under way.
@@ -445,15 +443,14 @@ impl Drop for Settle<'_> {
                 if let Some(count) = running.compactions.get_mut(&tree.id) {
                     *count -= 1;
                 }
-                if self.put_aside {
-                    running.put_aside.push((tree.id, Plan::clone(plan)));
-                } else if let Some(in_flight) = running.in_flight.get_mut(&tree.id) {
-                    in_flight.finish(plan);
+                match running.in_flight.get_mut(&tree.id) {
+                    Some(in_flight) if self.put_aside => in_flight.put_aside(Plan::clone(plan)),
+                    Some(in_flight) => in_flight.finish(plan),
+                    None => {}
                 }
                 if tree.is_dropped() {
                     running.in_flight.remove(&tree.id);
                     running.compactions.remove(&tree.id);
-                    running.put_aside.retain(|(keyspace, _)| *keyspace != tree.id);
                 }
             }
         }

@@ -9,6 +9,7 @@
 //! snapshot <seqno>|none            the oldest snapshot
 //! pick | range <level> [<from>-<to>]     print a plan
 //! start | finish                   the last plan begins to run; all running plans end without a result
+//! aside | resume                   all running plans have failed and wait; those that wait may be picked again
 //! install                          the last plan, if it writes nothing, is done
 //! scores | debt | check | levels   print them
 //! ```
@@ -111,6 +112,8 @@ impl World {
                 self.running.push(plan);
             }
             ["finish"] => self.running.drain(..).for_each(|plan| self.busy.finish(&plan)),
+            ["aside"] => self.running.drain(..).for_each(|plan| self.busy.put_aside(plan)),
+            ["resume"] => self.busy.take_up_put_aside(),
             ["install"] => {
                 let plan = self.plan.take().expect("a plan to install");
                 self.version = self.version.apply(&plan.edit(Vec::new())).unwrap();
