@@ -8,4 +8,6 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom"
 export RUSTFLAGS="--cfg loom"
+# Millions of schedules.
+export CARGO_PROFILE_DEV_OPT_LEVEL=3
 cargo test -p siltstone --lib -- model_ --nocapture "$@"

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use siltstone::{Db, WriteBatch, WriteOptions};
 use siltstone_tests::{ApplicationCrash, ApplicationFigures, ApplicationResult, Promises, Violation};
 
+// The application.
+
 const ACCOUNTS: u64 = 5;
 const BALANCE: u64 = 100;
 
@@ -17,32 +19,37 @@ fn balance(db: &Db, account: u64) -> siltstone::Result<u64> {
     }))
 }
 
-/// Makes some transfers, and confirms each.
+/// Moves up to `most` from one account to another one.
+fn transfer(db: &Db, number: u64, from: u64, to: u64, most: u64, plant: bool) -> siltstone::Result<()> {
+    let amount = balance(db, from)?.min(most);
+    let (less, more) = (balance(db, from)? - amount, balance(db, to)? + amount);
+    let mut batch = WriteBatch::new();
+    batch.put(format!("transfer/{number}"), amount.to_be_bytes());
+    batch.put(format!("account/{from}"), less.to_be_bytes());
+    if plant {
+        db.write_with(std::mem::take(&mut batch), &WriteOptions::sync())?;
+    }
+    batch.put(format!("account/{to}"), more.to_be_bytes());
+    db.write_with(batch, &WriteOptions::sync())
+}
+
+// Its proof: what it does, and what must hold whenever the power went.
+
 fn work(db: &Db, seed: u64, confirmed: &Promises<u64>, plant: bool) -> ApplicationResult {
-    for transfer in 1..=8 {
-        let (from, to) = ((seed + transfer) % ACCOUNTS, (seed + transfer * 3 + 1) % ACCOUNTS);
-        if from == to {
-            continue;
+    for number in 1..=8 {
+        let (from, to) = ((seed + number) % ACCOUNTS, (seed + number * 3 + 1) % ACCOUNTS);
+        if from != to {
+            transfer(db, number, from, to, number * 7, plant)?;
+            confirmed.synced(number);
         }
-        let amount = balance(db, from)?.min(transfer * 7);
-        let (less, more) = (balance(db, from)? - amount, balance(db, to)? + amount);
-        let mut batch = WriteBatch::new();
-        batch.put(format!("transfer/{transfer}"), amount.to_be_bytes());
-        batch.put(format!("account/{from}"), less.to_be_bytes());
-        if plant {
-            db.write_with(std::mem::take(&mut batch), &WriteOptions::sync())?;
-        }
-        batch.put(format!("account/{to}"), more.to_be_bytes());
-        db.write_with(batch, &WriteOptions::sync())?;
-        confirmed.synced(transfer);
     }
     Ok(())
 }
 
 fn check(db: &Db, confirmed: &[u64]) -> ApplicationResult {
-    for transfer in confirmed {
-        db.get(format!("transfer/{transfer}"))?
-            .ok_or_else(|| format!("the confirmed transfer {transfer} is lost"))?;
+    for number in confirmed {
+        db.get(format!("transfer/{number}"))?
+            .ok_or_else(|| format!("the confirmed transfer {number} is lost"))?;
     }
     let balances = (0..ACCOUNTS).map(|account| balance(db, account));
     match balances.sum::<siltstone::Result<u64>>()? {
