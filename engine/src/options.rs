@@ -219,9 +219,10 @@ impl KeyspaceOptions {
         Ok(())
     }
 
-    /// The most that its memtables take when none is past its size.
+    /// What its memtables take while writes outrun flushes, with one that is flushed and on its way out.
     pub(crate) fn memtables_bytes_max(&self) -> u64 {
-        self.memtable_size_bytes.saturating_mul(self.memtables_max as u64)
+        self.memtable_size_bytes
+            .saturating_mul(self.memtables_max as u64 + 1)
     }
 
     pub(crate) fn table_options(&self, level: usize) -> TableOptions {

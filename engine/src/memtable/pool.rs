@@ -21,8 +21,8 @@ struct Blocks {
 }
 
 impl BlockPool {
-    /// A pool that keeps what is given back to it while that and what is in use are within `bytes_max` together: what it
-    /// keeps never adds to the most that memtables need. The default keeps nothing.
+    /// A pool that keeps what is given back to it while that and what is in use are within `bytes_max` together: it does
+    /// not add to what memtables take where they take that much. The default keeps nothing.
     pub(crate) fn new(bytes_max: u64) -> BlockPool {
         BlockPool {
             blocks: Mutex::default(),
