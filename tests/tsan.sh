@@ -2,7 +2,7 @@
 # Runs what has threads under ThreadSanitizer: the memtable's concurrent tests, the log's group sync, the engine's and the
 # harness's threaded tests. Needs a nightly toolchain with rust-src; not part of CI, because a fresh machine has none.
 #
-# As a whole it has not been run yet; docs/testing.md says what has. Left out: what has one thread only. Not seen by the sanitizer: the C code of zstd, which is not instrumented. Everything else,
+# Left out: what has one thread only. Not seen by the sanitizer: the C code of zstd, which is not instrumented. Everything else,
 # the standard library included, is built with it, or its locks would be taken for races.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

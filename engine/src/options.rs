@@ -88,7 +88,7 @@ impl Default for KeyspaceOptions {
             block_size_bytes: 4096,
             compression: [Compression::None; LEVELS],
             filter: FilterKind::Auto,
-            l0_compaction_trigger: 8,
+            l0_compaction_trigger: 12,
             l0_slowdown_tables: 32,
             l0_stop_tables: 48,
             level_base_bytes: 256 << 20,
@@ -146,7 +146,7 @@ macro_rules! keyspace_setters {
             self
         }
 
-        /// Tables in level 0 that start a compaction. Default 8, minimum 1. Fewer: faster reads, more rewriting.
+        /// Tables in level 0 that start a compaction. Default 12, minimum 1. Fewer: faster reads, more rewriting.
         #[must_use]
         pub fn l0_compaction_trigger(mut self, tables: usize) -> Self {
             self$(.$($field)+)?.l0_compaction_trigger = tables;
