@@ -338,6 +338,7 @@ fn readers_see_whole_batches_under_load() {
     const TRANSFERS: u64 = 4000;
     let fs = MemFs::new();
     let db = small()
+        .l0_compaction_trigger(4)
         .l0_stall_tables(8, 16)
         .open_with("db", threaded(&fs))
         .unwrap();
