@@ -1,6 +1,7 @@
 //! Brings long parts of mapped tables into the page cache.
 
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -27,23 +28,24 @@ impl Fetcher {
     }
 
     /// Reads what is there of `part`; whatever fails, whoever reads the mapping meets it again.
-    pub(crate) fn fetch(&mut self, path: &Path, part: Range<u64>) {
-        if self.open.is_none() {
-            let Ok(file) = File::open(path) else { return };
-            self.open = Some((file, vec![0; PIECE_BYTES].into_boxed_slice()));
-        }
-        let Some((file, piece)) = &mut self.open else {
-            return;
+    ///
+    /// # Errors
+    /// Where the file cannot be opened.
+    pub(crate) fn fetch(&mut self, path: &Path, part: Range<u64>) -> io::Result<()> {
+        let (file, piece) = match &mut self.open {
+            Some(open) => open,
+            none => none.insert((File::open(path)?, vec![0; PIECE_BYTES].into_boxed_slice())),
         };
         self.end = part.end;
         let mut at = part.start;
         while at < part.end {
             let left = usize::try_from(part.end - at).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
             match file.read_at(&mut piece[..left], at) {
-                Ok(0) | Err(_) => return,
+                Ok(0) | Err(_) => break,
                 Ok(count) => at += count as u64,
             }
         }
+        Ok(())
     }
 
     #[cfg(test)]

@@ -294,7 +294,11 @@ impl Mapping {
         };
         let within = clamp(map, &part);
         if !within.is_empty() && (fetcher.goes_on_at(part.start) || !ends_in_cache(map, within.end)) {
-            fetcher.fetch(&self.path, part.start..within.end as u64);
+            let part = part.start..within.end as u64;
+            if fetcher.fetch(&self.path, part.clone()).is_err() {
+                // No descriptor is left: slower, but not a page at a time.
+                let _ = will_need(map, part.start, part.end - part.start);
+            }
         }
     }
 
