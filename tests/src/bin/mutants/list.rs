@@ -26,7 +26,8 @@ const MODEL: Suite = Suite::integration("model", "in_memory");
 const LARGE_BATCHES: Suite = Suite::integration("survivors", "in_the_middle_of_large_batches");
 const DROPPED: Suite = Suite::integration("lifecycle", "a_dropped_keyspace_leaves_no_files");
 const FAULTS: Suite = Suite::integration("faults", "every_io_error_once");
-const FAILED_SYNCS: Suite = Suite::integration("faults", "every_short_write_and_failed_sync_once");
+const FAILED_SYNCS: Suite =
+    Suite::integration("faults", "every_short_write_failed_sync_and_failed_mapping_once");
 const BACKGROUND: Suite = Suite::integration("background", "");
 const DAMAGE: Suite = Suite::integration("damage", "every_byte");
 const WAL: Suite = Suite::unit("siltstone-wal", "");
@@ -689,6 +690,15 @@ mod tests {
                 "{}",
                 mutation.name
             );
+            if let Some((file, name)) = mutation.suite.source() {
+                let suite = fs::read_to_string(root.join(&file)).unwrap();
+                let mut functions = suite.lines().filter(|line| line.trim_start().starts_with("fn "));
+                assert!(
+                    functions.any(|line| line.contains(name)),
+                    "{}: no test {name} in {file}",
+                    mutation.name
+                );
+            }
             *areas.entry(mutation.area).or_default() += 1;
         }
         assert!(MUTATIONS.len() >= 30);

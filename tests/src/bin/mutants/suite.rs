@@ -49,6 +49,13 @@ impl Suite {
         }
     }
 
+    /// The file of a suite of the harness, relative to the workspace, and what the name of a test in it contains.
+    #[cfg(test)]
+    pub(crate) fn source(&self) -> Option<(String, &'static str)> {
+        let binary = self.binary.filter(|_| self.package == "siltstone-tests")?;
+        Some((format!("tests/tests/{binary}.rs"), self.filter))
+    }
+
     fn target(&self) -> [&'static str; 2] {
         match self.binary {
             Some(binary) => ["--test", binary],
