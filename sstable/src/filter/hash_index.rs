@@ -83,7 +83,8 @@ impl Widths {
     }
 }
 
-/// Appends the words of distinct keys, given with the places of their newest entries; `None`, and nothing appended, where places do not fit into words.
+/// Appends the words of distinct keys, given with the places of their newest entries; `None`, and nothing appended, where
+/// places do not fit into words.
 pub(super) fn build(keys: &Keys, section: &mut Vec<u8>) -> Option<Widths> {
     let bits = |max: Option<u32>| u32::BITS - max.unwrap_or(0).leading_zeros();
     let entry_bits = bits(keys.iter().map(|(_, place)| place.entry).max());
