@@ -207,16 +207,33 @@ impl Core {
         if obsolete.is_empty() {
             return;
         }
-        self.syncer.load().release_below(min);
-        for id in obsolete {
+        let kept = self.syncer.load().release_below(min);
+        self.count_retired(kept.len());
+        if self.space.is_full() {
+            self.remove_reusable_segments();
+        }
+        for id in obsolete.into_iter().filter(|id| !kept.contains(id)) {
             let path = segment_path(&self.dir, id);
             let removed = Removable::plain(&path).and_then(|file| self.fs.remove(&file));
             match removed {
-                Ok(()) => _ = self.counters.segments_retired.fetch_add(1, Ordering::Relaxed),
+                Ok(()) => self.count_retired(1),
                 // The manifest says that it is obsolete: the next open removes it.
                 Err(error) => self.counters.note_background_error(&error),
             }
         }
+    }
+
+    /// Removes the files of log segments that were kept to be reused.
+    pub(crate) fn remove_reusable_segments(&self) {
+        if let Err(error) = self.syncer.load().remove_reusable() {
+            // Their names say that nothing needs them: the next open removes them.
+            self.counters.note_background_error(&error);
+        }
+    }
+
+    fn count_retired(&self, segments: usize) {
+        let retired = &self.counters.segments_retired;
+        retired.fetch_add(segments as u64, Ordering::Relaxed);
     }
 }
 

@@ -328,7 +328,10 @@ impl Core {
         self.scheduler.settling.fetch_add(1, Ordering::Relaxed);
         let _settling = Settling(&self.scheduler);
         self.schedule();
-        self.wait_for("wait_idle", || !self.has_work() && !self.reap_undisturbed())
+        self.wait_for("wait_idle", || !self.has_work() && !self.reap_undisturbed())?;
+        // Nobody writes: what is kept for the next log segments would be kept for long.
+        self.remove_reusable_segments();
+        Ok(())
     }
 
     /// A step of the reaper while no worker looks for a job, so that none of them holds a view for that moment.

@@ -49,7 +49,7 @@ pub struct Metrics {
     pub log_syncs: u64,
     /// Bytes of preallocated log segments that are needed for recovery or being written.
     pub log_live_bytes: u64,
-    /// Log segments removed.
+    /// Log segments that nothing needs any more: removed, or kept to make the next ones of.
     pub segments_retired: u64,
     /// Memtables made into tables, in how many jobs.
     pub flushes: u64,

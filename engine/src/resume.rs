@@ -101,7 +101,7 @@ impl Core {
     /// Leaves the old log, whose state is unknown and which nothing needs any more, and goes on in a new one. The old
     /// segments are not synced again: that could only pretend that they are.
     fn begin_new_log(&self) -> Result<()> {
-        let (old, new) = {
+        let (old, old_syncer, new) = {
             let mut state = self.commit.lock();
             let Some(old) = &state.log else {
                 return Err(closed());
@@ -133,8 +133,7 @@ impl Core {
                 state.sealed.push_back(sealed);
             }
             let old = state.log.replace(log);
-            self.syncer.store(syncer);
-            (old, id)
+            (old, self.syncer.swap(syncer), id)
         };
         drop(old);
         let edit = Edit {
@@ -143,6 +142,10 @@ impl Core {
         };
         self.manifest.lock().commit(&edit)?;
         self.remove_segments_below(new);
+        if let Err(error) = old_syncer.remove_unused() {
+            // Their names say that nothing needs them: the next open removes them.
+            self.counters.note_background_error(&error);
+        }
         self.scheduler.want_log_segment();
         Ok(())
     }

@@ -42,7 +42,8 @@ impl Space {
         }
     }
 
-    /// The disk is full: gives up the reserve, so that flushes and compactions have room to free some.
+    /// The disk is full: gives up the reserve, and log segments that were kept to be reused, so that flushes and
+    /// compactions have room to free some.
     pub(crate) fn note_full(&self, core: &Core) {
         if self.full.swap(true, Ordering::AcqRel) {
             // The reserve is gone already.
@@ -61,6 +62,7 @@ impl Space {
         if let Err(error) = given_up {
             core.counters.note_background_error(&error);
         }
+        core.remove_reusable_segments();
         core.schedule();
     }
 

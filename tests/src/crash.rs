@@ -68,6 +68,8 @@ pub struct CrashFigures {
     pub nested_points: u64,
     /// Outcomes that were recovered and checked.
     pub recoveries: u64,
+    /// Log segments that were made of the file of an earlier one.
+    pub reuses: u64,
     /// Flushes and merging compactions that the histories went through.
     pub flushes: u64,
     /// See `flushes`.
@@ -81,6 +83,7 @@ impl CrashFigures {
         self.points += other.points;
         self.nested_points += other.nested_points;
         self.recoveries += other.recoveries;
+        self.reuses += other.reuses;
         self.flushes += other.flushes;
         self.compactions += other.compactions;
     }
@@ -255,6 +258,7 @@ impl CrashDriver {
         figures: &mut CrashFigures,
     ) -> Result<(), Violation> {
         figures.points += 1;
+        figures.reuses += u64::from(point.before.kind == OpKind::Reuse);
         for (loss, left) in &point.left {
             figures.recoveries += 1;
             let recovery = Recovery {

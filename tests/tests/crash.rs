@@ -21,7 +21,7 @@ fn crash_everywhere(test: &'static str, driver: &CrashDriver, seeds: u64) -> Cra
     // A single seed that is replayed has fewer.
     if seeds.list().len() > 1 {
         assert!(
-            total.flushes > 0 && total.compactions > 0,
+            total.flushes > 0 && total.compactions > 0 && total.reuses > 0,
             "the histories have become too short"
         );
     }

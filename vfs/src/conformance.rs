@@ -202,6 +202,36 @@ fn a_log_is_zeros_of_full_length_and_takes_writes_anywhere() {
 }
 
 #[test]
+fn a_reused_log_is_zeros_again_under_its_new_name() {
+    on_each(|fs, dir| {
+        for (name, io) in [("1.wal", LogIo::Mapped), ("2.wal", LogIo::Write)] {
+            let (path, next) = (dir.join(name), dir.join("3.wal"));
+            let (mut writer, old_sync) = fs.create_log(&path, 10_000, io).unwrap();
+            writer.write_at(0, &[7; 10_000]).unwrap();
+            let (mut writer, sync) = writer.reuse(&next).unwrap();
+            assert_eq!(writer.capacity_bytes(), 10_000);
+            assert!(!fs.exists(&path).unwrap());
+            assert_eq!(read(fs, &next), vec![0; 10_000]);
+            writer.write_at(9_998, b"ab").unwrap();
+            sync.sync().unwrap();
+            // Somebody may still be syncing what it was.
+            old_sync.sync().unwrap();
+            assert_eq!(&read(fs, &next)[9_990..], b"\0\0\0\0\0\0\0\0ab");
+            let error = writer.write_at(10_000, b"x").unwrap_err();
+            assert_eq!(error.path(), Some(&*next), "its errors give its new name");
+            assert_eq!(
+                kind(writer.reuse(&dir.join("3.sst"))),
+                Some(ErrorKind::InvalidInput)
+            );
+            assert_eq!(read(fs, &next).len(), 10_000, "it keeps its name");
+            let (writer, _sync) = fs.create_log(&path, 1, io).unwrap();
+            assert!(writer.reuse(&dir.join("missing/4.wal")).is_err());
+            fs.remove(&Removable::plain(&next).unwrap()).unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_table_reads_the_same_in_both_modes() {
     let content: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
     on_each(|fs, dir| {

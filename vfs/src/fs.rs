@@ -139,6 +139,18 @@ pub trait LogWriter: Send {
     /// never right or wrong, takes milliseconds, and marks every page for the next sync. By default there is nothing to
     /// do.
     fn populate(&mut self) {}
+
+    /// Makes another segment of this one, for a use of its own: all zero, under the name `to` in the same directory, with
+    /// the space that was reserved and the pages that the system keeps of it. That is many times cheaper than a new one.
+    /// Syncs nothing, not even the name. Until the first sync of the segment a power loss may bring back what was
+    /// written in its earlier life, anywhere.
+    ///
+    /// REQUIRES: nothing is called `to`; it would be replaced.
+    ///
+    /// # Errors
+    /// `InvalidInput` where `to` has the extension of tables; `Io`. The file has its old name then, and its bytes may be
+    /// gone.
+    fn reuse(self: Box<Self>, to: &Path) -> Result<(Box<dyn LogWriter>, Arc<dyn LogSync>)>;
 }
 
 /// The syncing end of a log segment; syncs while the owner of the [`LogWriter`] goes on writing.

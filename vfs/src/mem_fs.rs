@@ -117,6 +117,25 @@ impl MemFs {
 }
 
 impl State {
+    fn rename(&mut self, from: &Path, to: &Path) -> Result<()> {
+        let operation = format!("rename to {}", to.display());
+        let (id, _) = self.find(&operation, from)?;
+        let (source, target) = (self.place(&operation, from)?, self.place(&operation, to)?);
+        if self.names.has_dir(&target.path()) {
+            return Err(Error::io(&operation, from, io::ErrorKind::IsADirectory.into()));
+        }
+        let replaced = self.names.get(&target);
+        if replaced == Some(id) {
+            // Two names of one file, or the same name twice: POSIX asks for nothing to be done.
+            return Ok(());
+        }
+        self.names.rename(source, target, id);
+        if let Some(replaced) = replaced {
+            self.unname(replaced);
+        }
+        Ok(())
+    }
+
     fn find(&self, operation: &str, path: &Path) -> Result<(InodeId, &Inode)> {
         let place = Place::of(path);
         let id = place.and_then(|place| self.names.get(&place));
@@ -341,23 +360,7 @@ impl Fs for MemFs {
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         refuse_to_rename_tables(from, to)?;
-        let operation = format!("rename to {}", to.display());
-        let mut state = self.state.lock();
-        let (id, _) = state.find(&operation, from)?;
-        let (source, target) = (state.place(&operation, from)?, state.place(&operation, to)?);
-        if state.names.has_dir(&target.path()) {
-            return Err(Error::io(&operation, from, io::ErrorKind::IsADirectory.into()));
-        }
-        let replaced = state.names.get(&target);
-        if replaced == Some(id) {
-            // Two names of one file, or the same name twice: POSIX asks for nothing to be done.
-            return Ok(());
-        }
-        state.names.rename(source, target, id);
-        if let Some(replaced) = replaced {
-            state.unname(replaced);
-        }
-        Ok(())
+        self.state.lock().rename(from, to)
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {

@@ -42,14 +42,11 @@ pub(crate) fn create(
     }
     let map = prepared?;
     let file = Arc::new(file);
-    let sync = OsLogSync {
-        path: path.to_path_buf(),
-        file: Arc::clone(&file),
-        failed: OnceLock::new(),
-    };
+    let sync = OsLogSync::new(path, &file);
     let writer: Box<dyn LogWriter> = match map {
         Some(map) => Box::new(MappedLog {
             path: path.to_path_buf(),
+            file,
             map,
         }),
         None => Box::new(PositionedLog {
@@ -66,6 +63,11 @@ pub(crate) fn check_new_log(path: &Path, capacity_bytes: u64) -> Result<()> {
     if capacity_bytes == 0 {
         return Err(Error::invalid("a log segment needs a capacity of at least one byte").with_path(path));
     }
+    check_log_name(path)
+}
+
+/// That no log is called by the name of a table.
+pub(crate) fn check_log_name(path: &Path) -> Result<()> {
     if is_table_path(path) {
         return Err(Error::invalid("a log segment cannot have the extension of a table").with_path(path));
     }
@@ -146,6 +148,7 @@ fn zero_fill(file: &File, capacity_bytes: u64) -> io::Result<()> {
 /// Writes with a copy into the page cache: no system call, and the bytes outlive the process.
 struct MappedLog {
     path: PathBuf,
+    file: Arc<File>,
     map: MmapRaw,
 }
 
@@ -183,6 +186,21 @@ impl LogWriter for MappedLog {
             }
         }
     }
+
+    fn reuse(mut self: Box<Self>, to: &Path) -> Result<(Box<dyn LogWriter>, Arc<dyn LogSync>)> {
+        check_log_name(to)?;
+        // Pages that were written back since would fault one by one.
+        self.populate();
+        // SAFETY: the mapping is writable, has this length, and lives as long as `self.map`. No Rust reference into it
+        // exists, and nobody else writes: we own the writer.
+        unsafe {
+            std::ptr::write_bytes(self.map.as_mut_ptr(), 0, self.map.len());
+        }
+        rename_log(&self.path, to)?;
+        let sync = OsLogSync::new(to, &self.file);
+        self.path = to.to_path_buf();
+        Ok((self, Arc::new(sync)))
+    }
 }
 
 /// Writes with one system call each.
@@ -202,6 +220,21 @@ impl LogWriter for PositionedLog {
     fn capacity_bytes(&self) -> u64 {
         self.capacity_bytes
     }
+
+    fn reuse(mut self: Box<Self>, to: &Path) -> Result<(Box<dyn LogWriter>, Arc<dyn LogSync>)> {
+        check_log_name(to)?;
+        zero_fill(&self.file, self.capacity_bytes)
+            .map_err(|source| Error::io("clear log segment", &self.path, source))?;
+        rename_log(&self.path, to)?;
+        let sync = OsLogSync::new(to, &self.file);
+        self.path = to.to_path_buf();
+        Ok((self, Arc::new(sync)))
+    }
+}
+
+fn rename_log(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to)
+        .map_err(|source| Error::io(&format!("rename log segment to {}", to.display()), from, source))
 }
 
 struct OsLogSync {
@@ -209,6 +242,16 @@ struct OsLogSync {
     file: Arc<File>,
     /// A failed sync is final: the system has dropped the pages, and a second sync would lie.
     failed: OnceLock<Error>,
+}
+
+impl OsLogSync {
+    fn new(path: &Path, file: &Arc<File>) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            file: Arc::clone(file),
+            failed: OnceLock::new(),
+        }
+    }
 }
 
 impl LogSync for OsLogSync {

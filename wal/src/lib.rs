@@ -40,7 +40,7 @@
 //! # }
 //! ```
 //!
-//! What never happens here: a look inside a payload, a thread, a timer, the removal of a file.
+//! What never happens here: a look inside a payload, a thread, a timer, the removal of a file that holds records.
 
 pub mod format;
 

@@ -175,18 +175,18 @@ impl Log {
     }
 
     /// Leaves the log: says so in its last segment, so that the next replay need not look for what comes behind, and
-    /// removes the spare. Syncs nothing; call [`LogSyncer::sync_to`] first where the records must survive power loss.
+    /// removes the spare and what was kept to be reused. Syncs nothing; call [`LogSyncer::sync_to`] first where the records must survive power loss.
     /// Nothing may be appended through the [`LogSyncer`]'s segments afterwards.
     ///
     /// # Errors
     /// The first error of any append or sync: the segment is left as it is then, for the next replay to judge. Those of
-    /// removing the spare.
+    /// removing those files.
     pub fn close(mut self) -> Result<()> {
         self.syncer.first_error().check()?;
         if self.remaining_bytes() >= RECORD_HEADER_BYTES {
             self.write_record(RecordType::Close, 0, &[])?;
         }
-        self.syncer.remove_spare()
+        self.syncer.remove_unused()
     }
 
     /// The segment that is appended to; before the first append to a log that is [not

@@ -14,6 +14,10 @@ use crate::format::{CAPACITY_UNIT_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYT
 use crate::group_sync::GroupSync;
 use crate::{LogOptions, RecordSeq, SegmentId, segment_path};
 
+/// How many released segments are kept to be reused: flushes let go of them one or two at a time, in step with the
+/// rotations that need new ones.
+const REUSABLE_MAX: usize = 2;
+
 /// The syncing end of a log: used from any thread, while the [`Log`](crate::Log) goes on appending.
 pub struct LogSyncer {
     fs: Arc<dyn Fs>,
@@ -42,14 +46,23 @@ struct LiveSegment {
     sealed: bool,
     /// Sealed, and a sync that began after that has succeeded.
     durable: bool,
-    /// A sealed segment's writing end, kept because dropping it unmaps the file: not under a commit's lock.
-    _writer: Option<Box<dyn LogWriter>>,
+    /// A sealed segment's writing end: dropping it unmaps the file, which is not for a commit's lock, and what was
+    /// written here may make room for another segment.
+    writer: Option<Box<dyn LogWriter>>,
 }
 
 struct Creation {
     next_segment: SegmentId,
     first: First,
     spare: Option<NewSegment>,
+    /// At most [`REUSABLE_MAX`].
+    reusable: Vec<Reusable>,
+}
+
+/// A segment whose records nobody needs any more, and whose file, space and pages will make another one.
+struct Reusable {
+    id: SegmentId,
+    writer: Box<dyn LogWriter>,
 }
 
 /// What has become of the first segment. Before it is there, a failed attempt does not use its id up: whoever reads the
@@ -89,6 +102,7 @@ impl LogSyncer {
                 next_segment: first_segment,
                 first: First::Untried,
                 spare: None,
+                reusable: Vec::new(),
             }),
             spare_ready: AtomicBool::new(false),
         }
@@ -147,11 +161,13 @@ impl LogSyncer {
     }
 
     /// Lets go of the sealed segments below `segment`, synced or not; unmaps them, which may take long: for a
-    /// background thread. Deleting the files is the caller's business, once this has returned.
+    /// background thread. Keeps the files of one or two to make the next segments of, unless the log is being synced:
+    /// returns their ids. Deleting the others is the caller's business, once this has returned.
     ///
-    /// REQUIRES: the records in them are durable elsewhere (in tables, under a synced manifest edit): no sync covers
-    /// these segments any more.
-    pub fn release_below(&self, segment: SegmentId) {
+    /// REQUIRES: the records in them are durable elsewhere (in tables), no sync covers these segments any more, and it is
+    /// durable that a replay begins at `segment` or above (in a synced manifest edit). A segment without records goes
+    /// with the one before it: the one after it says what that one began with.
+    pub fn release_below(&self, segment: SegmentId) -> Vec<SegmentId> {
         let mut released = Vec::new();
         {
             let mut live = self.live.lock();
@@ -162,8 +178,50 @@ impl LogSyncer {
                 released.extend(live.pop_front());
             }
         }
-        // The unmapping happens here, outside the lock.
+        let mut kept = Vec::new();
+        if !self.has_failed() && !self.synced_since_begin() {
+            let mut creation = self.creation.lock();
+            for segment in &mut released {
+                if creation.reusable.len() < REUSABLE_MAX
+                    && segment.capacity_bytes == self.capacity_bytes()
+                    && let Some(writer) = segment.writer.take()
+                {
+                    let id = segment.id;
+                    creation.reusable.push(Reusable { id, writer });
+                    kept.push(id);
+                }
+            }
+        }
+        // The unmapping happens here, outside the locks.
         drop(released);
+        kept
+    }
+
+    /// Removes the files that were kept by [`release_below`](Self::release_below): worth calling when nothing will be
+    /// appended for some time. Returns how many there were.
+    ///
+    /// # Errors
+    /// The first failed removal; the others were tried.
+    pub fn remove_reusable(&self) -> Result<usize> {
+        let reusable = std::mem::take(&mut self.creation.lock().reusable);
+        let count = reusable.len();
+        let mut outcome = Ok(count);
+        for Reusable { id, writer } in reusable {
+            drop(writer);
+            outcome = outcome.and(self.remove_segment(id).map(|()| count));
+        }
+        outcome
+    }
+
+    fn remove_segment(&self, id: SegmentId) -> Result<()> {
+        self.fs.remove(&Removable::plain(&segment_path(&self.dir, id))?)
+    }
+
+    /// The size of a segment, unless a record is larger.
+    fn capacity_bytes(&self) -> u64 {
+        self.options
+            .segment_size_bytes
+            .next_multiple_of(CAPACITY_UNIT_BYTES)
     }
 
     /// The segments that hold records, with their capacities in bytes, oldest first; the one being appended to is the
@@ -249,7 +307,7 @@ impl LogSyncer {
         let mut live = self.live.lock();
         if let Some(last) = live.back_mut() {
             last.sealed = true;
-            last._writer = sealed;
+            last.writer = sealed;
         }
         live.push_back(LiveSegment {
             id,
@@ -258,7 +316,7 @@ impl LogSyncer {
             synced_at_begin: self.group.synced(),
             sealed: false,
             durable: false,
-            _writer: None,
+            writer: None,
         });
     }
 
@@ -273,7 +331,10 @@ impl LogSyncer {
             First::Failed | First::Untried => creation.first = First::Failed,
         }
         let capacity_bytes = capacity_bytes.next_multiple_of(CAPACITY_UNIT_BYTES);
-        let (writer, sync) = self.fs.create_log(&path, capacity_bytes, self.options.io)?;
+        let (writer, sync) = match self.reuse(creation, &path, capacity_bytes) {
+            Some(reused) => reused,
+            None => self.fs.create_log(&path, capacity_bytes, self.options.io)?,
+        };
         if writer.capacity_bytes() < capacity_bytes {
             return Err(Error::new(
                 ErrorKind::Io,
@@ -291,17 +352,45 @@ impl LogSyncer {
         Ok(NewSegment { id, writer, sync })
     }
 
-    /// Removes the spare, if there is one. A removal that a crash undoes leaves a segment that was never begun.
-    pub(crate) fn remove_spare(&self) -> Result<()> {
+    /// The file of a released segment under the name of a new one, all zero, if there is one that will do. Where somebody
+    /// syncs, none will: the next sync would have to write all those zeros. One that cannot be reused is of no more use,
+    /// and its name says so to the next replay.
+    fn reuse(
+        &self,
+        creation: &mut Creation,
+        path: &Path,
+        capacity_bytes: u64,
+    ) -> Option<(Box<dyn LogWriter>, Arc<dyn LogSync>)> {
+        if capacity_bytes != self.capacity_bytes() || self.synced_since_begin() {
+            return None;
+        }
+        let Reusable { id, writer } = creation.reusable.pop()?;
+        let reused = match self.fs.exists(path) {
+            Ok(false) => writer.reuse(path),
+            // Creating it will say what is wrong.
+            Ok(true) | Err(_) => return None,
+        };
+        reused.inspect_err(|_| _ = self.remove_segment(id)).ok()
+    }
+
+    /// Removes the files that hold nothing: the spare, if there is one, and what was kept to be reused. A removal that a
+    /// crash undoes leaves segments that were never begun or are not needed.
+    ///
+    /// REQUIRES: nothing is appended any more.
+    ///
+    /// # Errors
+    /// The first failed removal; the others were tried.
+    pub fn remove_unused(&self) -> Result<()> {
         let spare = {
             let mut creation = self.creation.lock();
             self.spare_ready.store(false, Ordering::Release);
             creation.spare.take()
         };
-        let Some(NewSegment { id, .. }) = spare else {
-            return Ok(());
+        let removed = match spare {
+            Some(NewSegment { id, .. }) => self.remove_segment(id),
+            None => Ok(()),
         };
-        self.fs.remove(&Removable::plain(&segment_path(&self.dir, id))?)
+        removed.and(self.remove_reusable().map(|_| ()))
     }
 
     /// Makes durable whatever is appended now, oldest segment first, and says up to where that is.

@@ -20,6 +20,8 @@ pub enum OpKind {
     Append,
     /// [`LogWriter::write_at`](crate::LogWriter::write_at)
     Write,
+    /// [`LogWriter::reuse`](crate::LogWriter::reuse)
+    Reuse,
     /// [`WriteFile::sync`](crate::WriteFile::sync)
     Sync,
     /// [`LogSync::sync`](crate::LogSync::sync)
@@ -62,6 +64,7 @@ impl OpKind {
             Self::OpenTable => "opentable",
             Self::Append => "append",
             Self::Write => "write",
+            Self::Reuse => "reuse",
             Self::Sync => "sync",
             Self::SyncLog => "synclog",
             Self::SyncFile => "syncfile",

@@ -93,6 +93,16 @@ impl LogWriter for FaultLogWriter {
     fn populate(&mut self) {
         self.0.inner.populate();
     }
+
+    fn reuse(self: Box<Self>, to: &Path) -> Result<(Box<dyn LogWriter>, Arc<dyn LogSync>)> {
+        let Wrapped { inner, path, control } = self.0;
+        control.check(OpKind::Reuse, &path, Detail::To(to))?;
+        let (writer, sync) = inner.reuse(to)?;
+        Ok((
+            Box::new(Self::new(writer, to, &control)),
+            Arc::new(FaultLogSync::new(sync, to, &control)),
+        ))
+    }
 }
 
 pub(super) struct FaultLogSync(Wrapped<Arc<dyn LogSync>>);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::inode::{Inode, InodeId};
 use super::{MemFs, State};
-use crate::os_log::check_log_write;
-use crate::{LogSync, LogWriter, ReadFile, Result, WriteFile};
+use crate::os_log::{check_log_name, check_log_write};
+use crate::{Error, LogSync, LogWriter, ReadFile, Result, WriteFile};
 
 /// An open file; reads, appends and syncs.
 pub(super) struct OpenFile {
@@ -106,6 +106,25 @@ impl LogWriter for LogEnd {
 
     fn capacity_bytes(&self) -> u64 {
         self.capacity_bytes
+    }
+
+    fn reuse(self: Box<Self>, to: &Path) -> Result<(Box<dyn LogWriter>, Arc<dyn LogSync>)> {
+        check_log_name(to)?;
+        let Self { file, capacity_bytes } = *self;
+        let len = usize::try_from(capacity_bytes)
+            .map_err(|_| Error::invalid("the log segment exceeds the address space"))?;
+        {
+            let mut state = file.fs.state.lock();
+            state.write(&file.path, file.id, 0, &vec![0; len])?;
+            state.rename(&file.path, to)?;
+            state.hold(file.id);
+        }
+        let file = Arc::new(OpenFile::held(&file.fs, file.id, to));
+        let writer = Self {
+            file: Arc::clone(&file),
+            capacity_bytes,
+        };
+        Ok((Box::new(writer), file))
     }
 }
 

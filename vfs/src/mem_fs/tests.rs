@@ -362,6 +362,33 @@ fn crash_clones_are_durable_independent_and_unlocked() {
 }
 
 #[test]
+fn a_power_loss_brings_back_the_earlier_life_of_a_log_that_was_not_synced_since() {
+    let fs = new_fs();
+    let (mut writer, sync) = fs.create_log(Path::new("db/1.wal"), 4, LogIo::Mapped).unwrap();
+    writer.write_at(0, b"old!").unwrap();
+    sync.sync().unwrap();
+    fs.sync_dir(Path::new(DIR)).unwrap();
+    let (mut writer, sync) = writer.reuse(Path::new("db/2.wal")).unwrap();
+    let old_name = |fs: &MemFs| fs.read_file("db/1.wal").is_ok();
+    assert!((0..SEEDS).any(|seed| old_name(&fs.crash_clone(seed))));
+    fs.sync_dir(Path::new(DIR)).unwrap();
+    assert!(!(0..SEEDS).any(|seed| old_name(&fs.crash_clone(seed))));
+    writer.write_at(0, b"n").unwrap();
+    let left = contents(&fs, "db/2.wal");
+    for expected in [&b"old!"[..], b"\0\0\0\0", b"n\0\0\0", b"nld!"] {
+        assert!(
+            left.contains(&Some(expected.to_vec())),
+            "{expected:?} of {left:?}"
+        );
+    }
+    sync.sync().unwrap();
+    assert_eq!(
+        contents(&fs, "db/2.wal"),
+        BTreeSet::from([Some(b"n\0\0\0".to_vec())])
+    );
+}
+
+#[test]
 fn the_death_of_the_process_loses_nothing() {
     let fs = three_log_writes();
     fs.create(Path::new("db/x")).unwrap().append(b"x").unwrap();

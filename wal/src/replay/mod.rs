@@ -50,6 +50,7 @@ pub fn replay(
         fs,
         dir,
         policy,
+        first: segments.first().copied(),
         reports: Vec::new(),
         leading: Vec::new(),
         expected: None,
@@ -68,6 +69,8 @@ struct Replayer<'a> {
     fs: &'a dyn Fs,
     dir: &'a Path,
     policy: TailPolicy,
+    /// The first of the segments that were given: those below were not needed when the log was last written.
+    first: Option<SegmentId>,
     reports: Vec<SegmentReplay>,
     /// Segments in front of the first header that can be read.
     leading: Vec<Headless>,
@@ -305,6 +308,12 @@ impl Replayer<'_> {
             Ok(header) => Ok(Ok(header)),
             Err(HeaderFault::Zero) => Ok(Err("was never written".into())),
             Err(HeaderFault::Invalid(why)) => Ok(Err(why)),
+            // The file of a segment that the log does not need any more was to become this one, which was not synced.
+            Err(HeaderFault::Foreign { segment: other }) if self.first.is_some_and(|first| other < first) => {
+                Ok(Err(format!(
+                    "is still that of segment {other}, whose file it was"
+                )))
+            }
             // No crash puts it there, and what stood there may have been synced.
             Err(HeaderFault::Foreign { segment: other }) if self.policy == TailPolicy::Strict => {
                 Err(Error::corruption(

@@ -162,23 +162,34 @@ fn the_bytes_of_another_segment_are_not_read() {
     let (fs, _) = synced_log();
     let old = fs.read_file(segment_path(dir(), SegmentId(1))).expect("read");
 
-    // A whole file under another name.
+    // A whole file under another name, beside itself and alone under a lower one.
     let other = mem_fs();
+    for (names, read_before) in [(&[1, 2][..], true), (&[0], false)] {
+        let other = mem_fs();
+        for &name in names {
+            other
+                .write_file(segment_path(dir(), SegmentId(name)), old.clone())
+                .expect("written");
+        }
+        let (_, outcome) = read(&*other, TailPolicy::Strict);
+        let error = outcome.expect_err("files have been mixed up");
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+        assert!(error.to_string().contains("holds segment 000001"), "{error}");
+        let (records, salvaged) = read(&*other, TailPolicy::DropDamaged);
+        assert_eq!(!records.is_empty(), read_before);
+        let last = salvaged.expect("salvaged").segments.pop();
+        assert_eq!(last.map(|last| last.state), Some(SegmentState::Dropped));
+    }
+
+    // The file of a segment that is not needed any more, which was to become the first of those that are.
     other
         .write_file(segment_path(dir(), SegmentId(2)), old.clone())
         .expect("written");
-    let (records, outcome) = read(&*other, TailPolicy::Strict);
-    let error = outcome.expect_err("files have been mixed up");
-    assert!(
-        records.is_empty() && error.kind() == ErrorKind::Corruption,
-        "{error}"
-    );
-    assert!(error.to_string().contains("holds segment 000001"), "{error}");
-    let (records, salvaged) = read(&*other, TailPolicy::DropDamaged);
+    let (records, replay) = read_strict(&*other);
     assert!(records.is_empty());
     assert_eq!(
-        salvaged.expect("salvaged").segments[0].state,
-        SegmentState::Dropped
+        (replay.segments[0].state, replay.synced),
+        (SegmentState::Dropped, RecordSeq(0))
     );
 
     // A reused file: a new header and a new record over old ones, with the very sequence that would be next.

@@ -8,6 +8,7 @@ mod damage;
 mod failures;
 mod os;
 mod recovery;
+mod reuse;
 mod round_trip;
 
 use std::path::Path;
