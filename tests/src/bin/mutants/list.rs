@@ -119,15 +119,6 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         suite: WAL,
         breaks: "files that were mixed up are told",
     },
-    Mutation {
-        name: "wal-reused-and-removed",
-        area: "wal",
-        file: "engine/src/install.rs",
-        before: "obsolete.into_iter().filter(|id| !kept.contains(id))",
-        after: "obsolete.into_iter().filter(|id| kept.len() < 2 || !kept.contains(id))",
-        suite: CRASH,
-        breaks: "a file that becomes a segment keeps its name",
-    },
     // Group commit and durability.
     Mutation {
         name: "ack-before-sync",
