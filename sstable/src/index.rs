@@ -238,6 +238,11 @@ impl Index {
         }
     }
 
+    /// The first block that is shorter than `shortest`, and how long it is.
+    pub(crate) fn find_shorter(&self, view: &[u8], shortest: u64) -> Option<(usize, u64)> {
+        first_shorter(view[self.offsets..self.separator_offsets].as_chunks().0, shortest)
+    }
+
     fn separator_range(&self, view: &[u8], block: usize) -> (usize, usize) {
         let at = self.separator_offsets + 4 * block;
         let word = |at| u32_at(view, at).unwrap_or(0) as usize;
@@ -355,6 +360,9 @@ fn lower_bound(heads: &[[u8; 8]], wanted: u64) -> usize {
     base + usize::from(u64::from_le_bytes(heads[base]) < wanted)
 }
 
+/// Pairs of numbers that are compared before the outcome is looked at.
+const CHECKED_TOGETHER: usize = 64;
+
 /// Checks that an array of numbers ascends; else the position of the first that does not.
 fn check_ascending<const N: usize, T: PartialOrd>(
     bytes: &[u8],
@@ -362,10 +370,16 @@ fn check_ascending<const N: usize, T: PartialOrd>(
     strictly: bool,
 ) -> std::result::Result<(), usize> {
     let numbers = bytes.as_chunks::<N>().0;
-    for (at, pair) in numbers.windows(2).enumerate() {
-        let (a, b) = (decode(pair[0]), decode(pair[1]));
-        if !(a < b || (!strictly && a == b)) {
-            return Err(at + 1);
+    let pairs = numbers.len().saturating_sub(1);
+    let in_order = |at: usize| {
+        let (a, b) = (decode(numbers[at]), decode(numbers[at + 1]));
+        (a < b) | (!strictly & (a == b))
+    };
+    // No branch for each: opening a table is mostly this.
+    for start in (0..pairs).step_by(CHECKED_TOGETHER) {
+        let mut together = start..(start + CHECKED_TOGETHER).min(pairs);
+        if !together.clone().fold(true, |all, at| all & in_order(at)) {
+            return Err(together.find(|at| !in_order(*at)).unwrap_or(start) + 1);
         }
     }
     Ok(())
@@ -375,9 +389,25 @@ fn check_ascending<const N: usize, T: PartialOrd>(
 fn stride_of(offsets: &[u8]) -> Option<u64> {
     let offsets = offsets.as_chunks::<8>().0;
     let stride = u64::from_le_bytes(*offsets.get(1)?);
-    let even =
-        |(at, offset): (usize, &[u8; 8])| Some(u64::from_le_bytes(*offset)) == stride.checked_mul(at as u64);
-    offsets.iter().enumerate().all(even).then_some(stride)
+    distances(offsets)
+        .all(|distance| distance == stride)
+        .then_some(stride)
+}
+
+/// The first distance that is shorter than `shortest`, in an array of offsets that ascends.
+fn first_shorter(offsets: &[[u8; 8]], shortest: u64) -> Option<(usize, u64)> {
+    if distances(offsets).fold(u64::MAX, u64::min) >= shortest {
+        return None;
+    }
+    distances(offsets)
+        .enumerate()
+        .find(|(_, distance)| *distance < shortest)
+}
+
+/// Between neighbours.
+fn distances(offsets: &[[u8; 8]]) -> impl Iterator<Item = u64> {
+    let pairs = offsets.windows(2);
+    pairs.map(|pair| u64::from_le_bytes(pair[1]).wrapping_sub(u64::from_le_bytes(pair[0])))
 }
 
 /// The part of the file between two block offsets.
@@ -403,6 +433,29 @@ mod tests {
         assert_eq!(separated(b"ab", b"abc"), b"ab");
         assert_eq!(separated(b"same", b"same"), b"same");
         assert_eq!(separated(b"", b"a"), b"");
+    }
+
+    #[test]
+    fn what_is_out_of_order_or_too_short_is_found_wherever_it_is() {
+        let bytes = |numbers: &[u64]| numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<_>>();
+        let ascending: Vec<u64> = (0..3 * CHECKED_TOGETHER as u64).map(|n| n * 10).collect();
+        assert_eq!(
+            check_ascending(&bytes(&ascending), u64::from_le_bytes, true),
+            Ok(())
+        );
+        assert_eq!(stride_of(&bytes(&ascending)), Some(10));
+        assert_eq!(first_shorter(bytes(&ascending).as_chunks().0, 10), None);
+        for at in 1..ascending.len() {
+            let mut numbers = ascending.clone();
+            numbers[at] = numbers[at - 1];
+            let same = bytes(&numbers);
+            assert_eq!(check_ascending(&same, u64::from_le_bytes, false), Ok(()));
+            assert_eq!(check_ascending(&same, u64::from_le_bytes, true), Err(at));
+            assert_eq!(stride_of(&same), None);
+            numbers[at] = numbers[at - 1] + 3;
+            assert_eq!(first_shorter(bytes(&numbers).as_chunks().0, 4), Some((at - 1, 3)));
+            assert_eq!(first_shorter(bytes(&numbers).as_chunks().0, 3), None);
+        }
     }
 
     proptest! {

@@ -172,14 +172,10 @@ fn check_blocks(
         return damaged(format!("data blocks end at {data_end}, expected at most {limit}"));
     }
     let shortest = (BLOCK_HEADER_BYTES.min(4) + BLOCK_TRAILER_BYTES) as u64;
-    for block in 0..index.count() {
-        let (start, end) = index.block_range(view, block);
-        if end - start < shortest {
-            return damaged(format!(
-                "block {block} has {} bytes, expected at least {shortest}",
-                end - start
-            ));
-        }
+    if let Some((block, found)) = index.find_shorter(view, shortest) {
+        return damaged(format!(
+            "block {block} has {found} bytes, expected at least {shortest}"
+        ));
     }
     if properties.data_blocks != index.count() as u64 {
         return damaged(format!(
