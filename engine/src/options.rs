@@ -88,7 +88,7 @@ impl Default for KeyspaceOptions {
             block_size_bytes: 4096,
             compression: [Compression::None; LEVELS],
             filter: FilterKind::Auto,
-            l0_compaction_trigger: 12,
+            l0_compaction_trigger: 16,
             l0_slowdown_tables: 32,
             l0_stop_tables: 48,
             level_base_bytes: 256 << 20,
@@ -146,7 +146,7 @@ macro_rules! keyspace_setters {
             self
         }
 
-        /// Tables in level 0 that start a compaction. Default 12, minimum 1. Fewer: faster reads, more rewriting.
+        /// Tables in level 0 that start a compaction. Default 16, minimum 1. Fewer: faster reads, more rewriting.
         #[must_use]
         pub fn l0_compaction_trigger(mut self, tables: usize) -> Self {
             self$(.$($field)+)?.l0_compaction_trigger = tables;
@@ -353,7 +353,9 @@ impl Options {
         self
     }
 
-    /// Bytes of one preallocated log segment. Default 16 MiB, 4 KiB to 4 GiB.
+    /// Bytes of one preallocated log segment. Default 16 MiB, 4 KiB to 4 GiB. Beside the segments that recovery needs, the
+    /// log has one that is ready to be written to and, while commits are not synced, keeps up to two to be written to again;
+    /// [`wait_idle`](Db::wait_idle) and a full disk have these two removed.
     #[must_use]
     pub fn log_segment_bytes(mut self, bytes: u64) -> Self {
         self.log_segment_bytes = bytes;

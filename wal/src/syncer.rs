@@ -361,15 +361,13 @@ impl LogSyncer {
         path: &Path,
         capacity_bytes: u64,
     ) -> Option<(Box<dyn LogWriter>, Arc<dyn LogSync>)> {
-        if capacity_bytes != self.capacity_bytes() || self.synced_since_begin() {
+        let fits = capacity_bytes == self.capacity_bytes() && !self.synced_since_begin();
+        // Where the name is taken, or that cannot be said, creating it will say what is wrong.
+        if !fits || creation.reusable.is_empty() || !matches!(self.fs.exists(path), Ok(false)) {
             return None;
         }
         let Reusable { id, writer } = creation.reusable.pop()?;
-        let reused = match self.fs.exists(path) {
-            Ok(false) => writer.reuse(path),
-            // Creating it will say what is wrong.
-            Ok(true) | Err(_) => return None,
-        };
+        let reused = writer.reuse(path);
         reused.inspect_err(|_| _ = self.remove_segment(id)).ok()
     }
 
