@@ -187,7 +187,10 @@ impl Core {
             ..Edit::default()
         });
         match self.manifest.lock().close(edit.as_ref()) {
-            Ok(()) if obsolete => self.remove_segments_below(next),
+            Ok(()) if obsolete => {
+                self.remove_segments_below(next);
+                self.remove_reusable_segments();
+            }
             Ok(()) => {}
             // The log stays, and says the same.
             Err(error) if error.kind() == ErrorKind::NoSpace => {}

@@ -354,8 +354,8 @@ impl Options {
     }
 
     /// Bytes of one preallocated log segment. Default 16 MiB, 4 KiB to 4 GiB. Beside the segments that recovery needs, the
-    /// log has one that is ready to be written to and, while commits are not synced, keeps up to two to be written to again;
-    /// [`wait_idle`](Db::wait_idle) and a full disk have these two removed.
+    /// log has one that is ready to be written to and, while commits are not synced, keeps up to two to be written to again
+    /// (where the file system overwrites in place: ext4). [`wait_idle`](Db::wait_idle) and a full disk have these two removed.
     #[must_use]
     pub fn log_segment_bytes(mut self, bytes: u64) -> Self {
         self.log_segment_bytes = bytes;

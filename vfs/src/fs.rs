@@ -148,8 +148,9 @@ pub trait LogWriter: Send {
     /// REQUIRES: nothing is called `to`; it would be replaced.
     ///
     /// # Errors
-    /// `InvalidInput` where `to` has the extension of tables; `Io`. The file has its old name then, and its bytes may be
-    /// gone.
+    /// `InvalidInput` where `to` has the extension of tables; `Unsupported` where the file system is not known to overwrite
+    /// in place (known of ext4), so that the space which was reserved would not be what is written to; `Io`. The file has
+    /// its old name then, and its bytes may be gone.
     fn reuse(self: Box<Self>, to: &Path) -> Result<(Box<dyn LogWriter>, Arc<dyn LogSync>)>;
 }
 

@@ -188,7 +188,7 @@ impl LogWriter for MappedLog {
     }
 
     fn reuse(mut self: Box<Self>, to: &Path) -> Result<(Box<dyn LogWriter>, Arc<dyn LogSync>)> {
-        check_log_name(to)?;
+        check_reuse(&self.file, &self.path, to)?;
         // Pages that were written back since would fault one by one.
         self.populate();
         // SAFETY: the mapping is writable, has this length, and lives as long as `self.map`. No Rust reference into it
@@ -222,7 +222,7 @@ impl LogWriter for PositionedLog {
     }
 
     fn reuse(mut self: Box<Self>, to: &Path) -> Result<(Box<dyn LogWriter>, Arc<dyn LogSync>)> {
-        check_log_name(to)?;
+        check_reuse(&self.file, &self.path, to)?;
         zero_fill(&self.file, self.capacity_bytes)
             .map_err(|source| Error::io("clear log segment", &self.path, source))?;
         rename_log(&self.path, to)?;
@@ -230,6 +230,30 @@ impl LogWriter for PositionedLog {
         self.path = to.to_path_buf();
         Ok((self, Arc::new(sync)))
     }
+}
+
+/// The `f_type` of ext4, and of ext2 and ext3 before it.
+#[cfg(target_os = "linux")]
+const EXT_MAGIC: i64 = 0xef53;
+
+/// That the log may be called `to`, and that writing it once more takes no blocks but those that it has.
+///
+/// A file system that copies on write allocates anew for each overwrite, whatever was reserved before the first one, and a
+/// store into a mapping for which no block is left is a SIGBUS. ext4 overwrites in place; others are not known to, or
+/// only while the file shares nothing with a copy of it.
+fn check_reuse(file: &File, path: &Path, to: &Path) -> Result<()> {
+    check_log_name(to)?;
+    #[cfg(target_os = "linux")]
+    if rustix::fs::fstatfs(file).is_ok_and(|stats| stats.f_type == EXT_MAGIC) {
+        return Ok(());
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        "the file system is not known to overwrite in place: a log segment cannot be reused",
+    )
+    .with_path(path))
 }
 
 fn rename_log(from: &Path, to: &Path) -> Result<()> {
@@ -279,6 +303,24 @@ mod tests {
         let capacity = 2 * ZERO_FILL_BYTES + 5;
         zero_fill(&file, capacity as u64).unwrap();
         assert_eq!(fs::read(dir.path().join("a")).unwrap(), vec![0; capacity]);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_log_is_reused_only_where_overwriting_is_known_to_stay_in_place() {
+        // Memory: not ext4, wherever it is there at all.
+        let Ok(dir) = tempfile::tempdir_in("/dev/shm") else {
+            return;
+        };
+        for io in [LogIo::Mapped, LogIo::Write] {
+            let path = dir.path().join("1.wal");
+            let (mut writer, _sync) = create(&path, 4096, io).unwrap();
+            writer.write_at(0, b"kept").unwrap();
+            let error = writer.reuse(&dir.path().join("2.wal")).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            assert_eq!(&fs::read(&path).unwrap()[..5], b"kept\0");
+            fs::remove_file(&path).unwrap();
+        }
     }
 
     #[test]
