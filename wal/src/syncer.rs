@@ -198,17 +198,16 @@ impl LogSyncer {
     }
 
     /// Removes the files that were kept by [`release_below`](Self::release_below): worth calling when nothing will be
-    /// appended for some time. Returns how many there were.
+    /// appended for some time.
     ///
     /// # Errors
     /// The first failed removal; the others were tried.
-    pub fn remove_reusable(&self) -> Result<usize> {
+    pub fn remove_reusable(&self) -> Result<()> {
         let reusable = std::mem::take(&mut self.creation.lock().reusable);
-        let count = reusable.len();
-        let mut outcome = Ok(count);
+        let mut outcome = Ok(());
         for Reusable { id, writer } in reusable {
             drop(writer);
-            outcome = outcome.and(self.remove_segment(id).map(|()| count));
+            outcome = outcome.and(self.remove_segment(id));
         }
         outcome
     }
@@ -388,7 +387,7 @@ impl LogSyncer {
             Some(NewSegment { id, .. }) => self.remove_segment(id),
             None => Ok(()),
         };
-        removed.and(self.remove_reusable().map(|_| ()))
+        removed.and(self.remove_reusable())
     }
 
     /// Makes durable whatever is appended now, oldest segment first, and says up to where that is.

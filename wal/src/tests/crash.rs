@@ -47,17 +47,7 @@ fn after_power_loss_a_prefix_with_everything_synced_is_read() {
             let replay = outcome.unwrap_or_else(|error| panic!("{what}: {error}"));
             let recovered = replay.next_sequence.0 - 1;
             assert_eq!(records, expected(recovered), "{what}");
-            assert!(
-                (synced..=appended).contains(&recovered),
-                "{what}: {synced}, {appended}, {recovered}"
-            );
-            assert!(
-                replay.synced.0 <= synced,
-                "{what}: a watermark that was never true"
-            );
-            if process_only {
-                assert_eq!((recovered, &replay.tail), (appended, &Tail::Clean), "{what}");
-            }
+            check_recovered(&what, &replay, recovered, synced..=appended, synced, process_only);
             settled = replay.closed && replay.synced == replay.next_sequence.previous();
             closed_read += usize::from(replay.closed);
             torn += usize::from(replay.tail != Tail::Clean);

@@ -11,13 +11,14 @@ mod recovery;
 mod reuse;
 mod round_trip;
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
 use siltstone_vfs::{Fs, LogIo, MemFs, Result};
 
 use crate::{
-    Log, LogOptions, LogSyncer, RecordSeq, Replay, SegmentId, TailPolicy, parse_segment_name, replay,
+    Log, LogOptions, LogSyncer, RecordSeq, Replay, SegmentId, Tail, TailPolicy, parse_segment_name, replay,
     segment_path,
 };
 
@@ -83,6 +84,33 @@ fn payload(sequence: u64) -> Vec<u8> {
 /// The records that a log of `payload`s has up to `last`.
 fn expected(last: u64) -> Vec<(u64, Vec<u8>)> {
     (1..=last).map(|sequence| (sequence, payload(sequence))).collect()
+}
+
+/// What holds after a power loss, or after the death of the process alone: the last record read is one of those that it
+/// may be, no watermark says more than was `synced`, and where no power was lost nothing is.
+fn check_recovered(
+    what: &str,
+    replay: &Replay,
+    recovered: u64,
+    allowed: RangeInclusive<u64>,
+    synced: u64,
+    process_only: bool,
+) {
+    assert!(
+        allowed.contains(&recovered),
+        "{what}: {recovered} is none of {allowed:?}"
+    );
+    assert!(
+        replay.synced.0 <= synced,
+        "{what}: a watermark that was never true"
+    );
+    if process_only {
+        assert_eq!(
+            (recovered, &replay.tail),
+            (*allowed.end(), &Tail::Clean),
+            "{what}"
+        );
+    }
 }
 
 fn append_to(log: &mut Log, last: u64) {
