@@ -399,15 +399,17 @@ impl TableBuilder {
         Ok(())
     }
 
-    /// Writes padding and trailer of the last block, now that the length of the next one is known: if that would
-    /// straddle a page end and little of the page is left, the next block starts on the next page.
+    /// Writes padding and trailer of the last block, now that the length of the next one is known, or 0 where none comes: if
+    /// that would straddle a page end, or be a stub before it, and little of the page is left, it starts on the next page.
     fn settle(&mut self, next_len: u64) -> Result<()> {
         let Some(open) = self.open_block.take() else {
             return Ok(());
         };
         let end = self.output.offset() + TRAILER;
         let room = end.next_multiple_of(PAGE_BYTES) - end;
-        let padding = if next_len > room && room <= PAD_BYTES_MAX {
+        let straddles = next_len > room;
+        let stub = next_len > 0 && !self.compressed() && room <= self.options.block_size_bytes as u64 / 8;
+        let padding = if room <= PAD_BYTES_MAX && (straddles || stub) {
             room
         } else {
             0

@@ -82,6 +82,18 @@ fn small_blocks_share_pages_and_do_not_straddle_them() {
 }
 
 #[test]
+fn a_page_s_end_is_not_left_to_a_block_of_one_entry() {
+    // Thirty-five keys with eight bytes in common leave 171 bytes of a page, and the next one, which shares none of them, would
+    // make each of their suffixes longer. It fits behind them as a block of its own.
+    let key = |n: u64| [(n / 35).to_le_bytes(), n.to_be_bytes()].concat();
+    let entries = sorted((0..350).map(|n| put(key(n), 5_000_000, vec![1; 100])).collect());
+    let (bytes, _) = build(&entries, TableOptions::default());
+    let blocks = data_blocks(&bytes);
+    let (_, whole) = blocks.split_last().unwrap();
+    assert!(whole.iter().all(|block| block.stored_bytes == 4096), "{blocks:?}");
+}
+
+#[test]
 fn padding_is_bounded_and_large_entries_do_without() {
     let entries = entries(if cfg!(miri) { 20 } else { 400 }, 1500);
     let (bytes, summary) = build(&entries, TableOptions::default());
