@@ -9,13 +9,14 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Range;
 
-use siltstone_vfs::{Error, ErrorKind};
+use siltstone_vfs::{Error, ErrorKind, prefetch_range};
 
 use crate::format::{
-    BLOCK_FINGERPRINTS, BLOCK_HEADER_BYTES, BLOCK_UNIFORM, BLOCK_WIDE, FINGERPRINTS_MAX, array, u16_at,
-    u32_at, u64_at,
+    BLOCK_FINGERPRINTS, BLOCK_HEADER_BYTES, BLOCK_UNIFORM, BLOCK_WHOLE, BLOCK_WIDE, CONTENT_BYTES_MAX,
+    FINGERPRINTS_MAX, array, u16_at, u32_at, u64_at,
 };
 use crate::index::head;
+use crate::search::partition_point;
 use crate::{InternalKey, SeqNo, Tag, ValueKind, varint};
 
 pub(crate) use builder::{BlockBuilder, encode_lone_head, lone_content_len};
@@ -113,13 +114,16 @@ pub(crate) struct BlockHeader {
 
 #[derive(Clone, Copy, Debug)]
 enum Shape {
-    /// Key records (tag, suffix) at `keys`, values at `values`, each of one length.
+    /// Key records (tag, suffix) from `keys` on, values from `values` on, each of one length and at one distance from the
+    /// next: apart from each other, or each value behind its key record.
     Uniform {
         tag_width: usize,
         suffix_len: usize,
         value_len: usize,
         keys: usize,
+        key_stride: usize,
         values: usize,
+        value_stride: usize,
     },
     /// Slots with the position of each entry.
     Slotted { slots: usize, wide: bool },
@@ -169,14 +173,14 @@ impl BlockHeader {
         let prefix_len = usize::from(u16_at(head, 4).unwrap_or_default());
         let (flags, tag_width) = (head[6], usize::from(head[7]));
         let limit = content.len();
-        if flags & !(BLOCK_WIDE | BLOCK_UNIFORM | BLOCK_FINGERPRINTS) != 0 {
+        if flags & !(BLOCK_WIDE | BLOCK_UNIFORM | BLOCK_FINGERPRINTS | BLOCK_WHOLE) != 0 {
             return Err(BlockDamage::Flags(flags));
         }
         let fingerprints = flags & BLOCK_FINGERPRINTS != 0;
-        // With every factor at most the content's length, below 2^32, no product here overflows.
+        // With every factor at most the content's length, below 2^31 with what may follow it, no product here overflows.
         if count == 0
             || count.max(suffix_len).max(value_len) > limit
-            || limit > u32::MAX as usize
+            || limit > 2 * CONTENT_BYTES_MAX
             || (fingerprints && count > FINGERPRINTS_MAX)
         {
             return Err(BlockDamage::Header);
@@ -189,17 +193,24 @@ impl BlockHeader {
             }
             prefix_start = at;
             let keys = at + prefix_len;
-            let values = keys + count * (tag_width + suffix_len);
-            at = values + count * value_len;
+            let record_len = tag_width + suffix_len;
+            let (key_stride, values, value_stride) = if flags & BLOCK_WHOLE != 0 {
+                (record_len + value_len, keys + record_len, record_len + value_len)
+            } else {
+                (record_len, keys + count * record_len, value_len)
+            };
+            at = values + (count - 1) * value_stride + value_len;
             Shape::Uniform {
                 tag_width,
                 suffix_len,
                 value_len,
                 keys,
+                key_stride,
                 values,
+                value_stride,
             }
         } else {
-            if tag_width != 0 || suffix_len != 0 || value_len != 0 {
+            if tag_width != 0 || suffix_len != 0 || value_len != 0 || flags & BLOCK_WHOLE != 0 {
                 return Err(BlockDamage::Header);
             }
             let wide = flags & BLOCK_WIDE != 0;
@@ -243,12 +254,15 @@ impl BlockHeader {
         self.prefix_start + self.prefix_len
     }
 
-    /// Whether key records and values lie apart, each of one length.
+    /// Where the entries end, if they are all of one shape.
     pub(crate) fn uniform_end(&self) -> Option<usize> {
         match self.shape {
             Shape::Uniform {
-                values, value_len, ..
-            } => Some(values + self.count * value_len),
+                values,
+                value_stride,
+                value_len,
+                ..
+            } => Some(values + (self.count - 1) * value_stride + value_len),
             Shape::Slotted { .. } => None,
         }
     }
@@ -274,13 +288,15 @@ impl BlockHeader {
                 suffix_len,
                 value_len,
                 keys,
+                key_stride,
                 values,
+                value_stride,
             } => {
-                let record = keys + index * (tag_width + suffix_len);
+                let record = keys + index * key_stride;
                 let packed = fixed(content, record, tag_width).ok_or(BlockDamage::Entry(index))?;
                 let tag = unpack_tag(packed).ok_or(BlockDamage::Tag(index, packed))?;
                 let suffix_start = record + tag_width;
-                let value_start = values + index * value_len;
+                let value_start = values + index * value_stride;
                 Ok(RawEntry {
                     tag,
                     suffix_start,
@@ -302,9 +318,10 @@ impl BlockHeader {
                 tag_width,
                 suffix_len,
                 keys,
+                key_stride,
                 ..
             } => {
-                let start = keys + index * (tag_width + suffix_len) + tag_width;
+                let start = keys + index * key_stride + tag_width;
                 Ok(start..start + suffix_len)
             }
             Shape::Slotted { .. } => Ok(self.slotted_entry(content, index)?.suffix()),
@@ -370,18 +387,22 @@ impl BlockHeader {
     /// In a uniform block, the first entry whose suffix has at least the [`head`] of `rest`: a search without a branch
     /// that depends on the keys, over words at a fixed distance. No entry before it is at or after `rest`, as heads
     /// that differ order as the keys do. `None` for other blocks.
+    ///
+    /// First among every so many-th entry, whose lines a reader may have asked for all at once, then among those between
+    /// two of them.
     #[inline]
     fn first_with_head(&self, content: &[u8], rest: &[u8]) -> Option<usize> {
         let Shape::Uniform {
             tag_width,
             suffix_len,
             keys,
+            key_stride,
             ..
         } = self.shape
         else {
             return None;
         };
-        let (suffixes, stride) = (keys + tag_width, tag_width + suffix_len);
+        let suffixes = keys + tag_width;
         let wanted = head(rest);
         // Short suffixes are read with what follows them, which is then cut off. `None` where nothing follows.
         let mask = match suffix_len {
@@ -390,20 +411,24 @@ impl BlockHeader {
             _ => u64::MAX,
         };
         let below = |index: usize| {
-            let at = suffixes + index * stride;
+            let at = suffixes + index * key_stride;
             let found = match array::<8>(content, at) {
                 Some(word) => u64::from_be_bytes(word) & mask,
                 None => head(content.get(at..at + suffix_len).unwrap_or_default()),
             };
             found < wanted
         };
-        let (mut base, mut size) = (0, self.count);
-        while size > 1 {
-            let half = size / 2;
-            base = std::hint::select_unpredictable(below(base + half - 1), base + half, base);
-            size -= half;
-        }
-        Some(base + usize::from(below(base)))
+        let distance = sample_distance(self.count);
+        let samples = partition_point(self.count / distance, |sample| below(sample_at(sample, distance)));
+        let start = samples * distance;
+        let between = (self.count - start).min(distance - 1);
+        prefetch_range(
+            content,
+            suffixes + start * key_stride,
+            between * key_stride,
+            SAMPLES_MAX,
+        );
+        Some(start + partition_point(between, |index| below(start + index)))
     }
 
     /// Entry `index`, which must be below `count`, if it is one of `user_key`.
@@ -491,6 +516,27 @@ impl BlockHeader {
         let entry = self.entry(content, index)?;
         Ok((&content[entry.suffix()] == rest && entry.tag.seqno() <= seqno).then_some(entry))
     }
+}
+
+/// At the most this many entries are looked at to find the part of a uniform block that a search goes on in.
+const SAMPLES_MAX: usize = 15;
+
+/// How far these entries are from each other in a block of `count`.
+#[inline]
+fn sample_distance(count: usize) -> usize {
+    (count / (SAMPLES_MAX.div_ceil(2))).next_power_of_two()
+}
+
+/// The number of entry `sample` of these.
+#[inline]
+fn sample_at(sample: usize, distance: usize) -> usize {
+    (sample + 1) * distance - 1
+}
+
+/// Numbers of the entries that a search in a uniform block of `count` looks at first.
+pub(crate) fn samples(count: usize) -> impl Iterator<Item = usize> {
+    let distance = sample_distance(count);
+    (0..count / distance).map(move |sample| sample_at(sample, distance))
 }
 
 /// `key` without `prefix`; where it does not start with it, on which side of all keys with that prefix it lies.

@@ -110,6 +110,15 @@ impl Filter {
             Filter::Absent | Filter::Standard(_) => {}
         }
     }
+
+    /// Where most blocks have whole records, if it is known.
+    #[inline]
+    pub(crate) fn records(&self) -> Option<&TypicalBlock> {
+        match self {
+            Filter::HashIndex(hashed) if hashed.typical.is_whole() => Some(&hashed.typical),
+            _ => None,
+        }
+    }
 }
 
 fn damaged(path: &Path, offset: u64, what: &str) -> Error {

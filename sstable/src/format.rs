@@ -72,6 +72,8 @@ pub const BLOCK_WIDE: u8 = 1;
 pub const BLOCK_UNIFORM: u8 = 2;
 /// Block flag: a byte of each key's hash follows the header.
 pub const BLOCK_FINGERPRINTS: u8 = 4;
+/// Block flag, only where entries are uniform: each value follows its key record.
+pub const BLOCK_WHOLE: u8 = 8;
 
 /// Section kinds with this bit must be understood by whoever reads the table.
 pub const SECTION_REQUIRED: u32 = 0x8000_0000;

@@ -6,6 +6,7 @@ use siltstone_vfs::{CACHE_LINE_BYTES, Error, Mapping, Result, prefetch_range};
 
 use crate::block::strip;
 use crate::format::{INDEX_HEADER_BYTES, array, index, u32_at, u32_len, u64_at};
+use crate::search::partition_point;
 use crate::table::SectionBytes;
 
 /// The first eight bytes after the common prefix as a number that orders as they do.
@@ -344,20 +345,10 @@ fn heads_of(view: &[u8], offsets: usize) -> &[[u8; 8]] {
         .0
 }
 
-/// The first position whose number is at least `wanted`, without a branch that depends on the data.
+/// The first position whose number is at least `wanted`.
 #[inline]
 fn lower_bound(heads: &[[u8; 8]], wanted: u64) -> usize {
-    let (mut base, mut size) = (0, heads.len());
-    if size == 0 {
-        return 0;
-    }
-    while size > 1 {
-        let half = size / 2;
-        let below = u64::from_le_bytes(heads[base + half - 1]) < wanted;
-        base = std::hint::select_unpredictable(below, base + half, base);
-        size -= half;
-    }
-    base + usize::from(u64::from_le_bytes(heads[base]) < wanted)
+    partition_point(heads.len(), |at| u64::from_le_bytes(heads[at]) < wanted)
 }
 
 /// Pairs of numbers that are compared before the outcome is looked at.

@@ -49,6 +49,7 @@ mod key_heads;
 mod merge;
 mod options;
 mod properties;
+mod search;
 mod table;
 mod varint;
 mod vec_iterator;

@@ -174,7 +174,7 @@ impl Table {
         prefetch(bytes, start);
         let (key_stride, value_stride) = (usize::from(typical.key_stride), usize::from(typical.value_stride));
         let key = start + usize::from(typical.keys_start) + place.entry() * key_stride;
-        prefetch_range(bytes, key, key_stride, 2);
+        prefetch_range(bytes, key, key_stride, if typical.is_whole() { 5 } else { 2 });
         let value = start + usize::from(typical.values_start) + place.entry() * value_stride;
         prefetch_range(bytes, value, value_stride, 4);
     }

@@ -2,7 +2,7 @@
 
 use crate::filter::TypicalBlock;
 use crate::format::{
-    BLOCK_FINGERPRINTS, BLOCK_HEADER_BYTES, BLOCK_PREFIX_BYTES_MAX, BLOCK_UNIFORM, BLOCK_WIDE,
+    BLOCK_FINGERPRINTS, BLOCK_HEADER_BYTES, BLOCK_PREFIX_BYTES_MAX, BLOCK_UNIFORM, BLOCK_WHOLE, BLOCK_WIDE,
     FINGERPRINTS_MAX, u32_len,
 };
 use crate::{InternalKey, varint};
@@ -81,9 +81,19 @@ impl Sizes {
         byte_width(self.packed_max)
     }
 
+    /// Whether point reads have to search the block, as no hash index leads them to the entry.
+    fn searched(&self) -> bool {
+        self.key_bytes + self.value_bytes < self.count.saturating_mul(self.fingerprints_below)
+    }
+
+    /// Whether each value follows its key record. A read that knows where the entry is finds all of it in one place then; a
+    /// search has its keys closer together if they lie apart.
+    fn whole(&self) -> bool {
+        self.uniform.is_some() && self.count > 1 && !self.searched()
+    }
+
     fn fingerprints(&self) -> usize {
-        let small = self.key_bytes + self.value_bytes < self.count.saturating_mul(self.fingerprints_below);
-        if small && (2..=FINGERPRINTS_MAX).contains(&self.count) {
+        if self.searched() && (2..=FINGERPRINTS_MAX).contains(&self.count) {
             self.count
         } else {
             0
@@ -122,6 +132,9 @@ impl Sizes {
             out[12..16].copy_from_slice(&u32_len(value_len).to_le_bytes());
         } else if wide {
             flags |= BLOCK_WIDE;
+        }
+        if self.whole() {
+            flags |= BLOCK_WHOLE;
         }
         out[6] = flags;
         out
@@ -187,13 +200,17 @@ impl BlockBuilder {
     pub(crate) fn typical(&self) -> Option<TypicalBlock> {
         let (key_len, value_len) = self.sizes.uniform?;
         let keys_start = BLOCK_HEADER_BYTES + self.sizes.fingerprints() + self.sizes.prefix_len;
-        let key_stride = self.sizes.tag_width() + key_len - self.sizes.prefix_len;
-        let values_start = keys_start + key_stride * self.count();
+        let record_len = self.sizes.tag_width() + key_len - self.sizes.prefix_len;
+        let (key_stride, values_start, value_stride) = if self.sizes.whole() {
+            (record_len + value_len, 0, 0)
+        } else {
+            (record_len, keys_start + record_len * self.count(), value_len)
+        };
         Some(TypicalBlock {
             keys_start: u16::try_from(keys_start).ok()?,
             key_stride: u16::try_from(key_stride).ok()?,
             values_start: u16::try_from(values_start).ok()?,
-            value_stride: u16::try_from(value_len).ok()?,
+            value_stride: u16::try_from(value_stride).ok()?,
         })
     }
 
@@ -275,14 +292,19 @@ impl BlockBuilder {
     }
 
     fn encode_uniform(&self, out: &mut Vec<u8>) {
-        let tag_width = self.sizes.tag_width();
+        let (tag_width, whole) = (self.sizes.tag_width(), self.sizes.whole());
         out.extend_from_slice(self.prefix());
         for entry in &self.entries {
             out.extend_from_slice(&entry.packed.to_le_bytes()[..tag_width]);
             out.extend_from_slice(self.suffix(entry));
+            if whole {
+                out.extend_from_slice(self.value(entry));
+            }
         }
-        for entry in &self.entries {
-            out.extend_from_slice(self.value(entry));
+        if !whole {
+            for entry in &self.entries {
+                out.extend_from_slice(self.value(entry));
+            }
         }
     }
 

@@ -11,8 +11,9 @@ fn any_bytes(len: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop_oneof![Just(0u8), Just(1), Just(255)], len)
 }
 
-fn encode(entries: &[Entry]) -> Vec<u8> {
-    let mut builder = BlockBuilder::new(usize::MAX);
+/// With values behind their keys, or apart from them.
+fn encode(entries: &[Entry], whole: bool) -> Vec<u8> {
+    let mut builder = BlockBuilder::new(if whole { 0 } else { usize::MAX });
     for entry in entries {
         builder.push(key_of(entry), key_hash(&entry.0), &entry.2);
     }
@@ -28,15 +29,15 @@ proptest! {
     fn agrees_with_a_search_over_the_keys(
         prefix in any_bytes(0..4), key_len in 1usize..14, value_len in 0usize..12,
         keys in prop::collection::vec((any_bytes(14..15), 0u64..4), 1..60),
-        wanted in prop::collection::vec((any_bytes(0..16), 0u64..5), 0..40),
+        wanted in prop::collection::vec((any_bytes(0..16), 0u64..5), 0..40), whole in any::<bool>(),
     ) {
         // Keys of one length that begin alike up to their last bytes, so that only these tell them apart.
         let key = |tail: &[u8]| [&prefix, &[7; 14][..key_len.saturating_sub(3)], &tail[..key_len.min(3)]].concat();
         let alike: Vec<Entry> = keys.iter().map(|(tail, seqno)| put(key(tail), *seqno, vec![5; value_len])).collect();
         let mixed: Vec<Entry> =
             keys.iter().map(|(tail, seqno)| put(&tail[..key_len], *seqno, vec![5; value_len])).collect();
-        for entries in [sorted(alike), sorted(mixed)] {
-            let content = encode(&entries);
+        for (entries, whole) in [(sorted(alike), whole), (sorted(mixed), whole)] {
+            let content = encode(&entries, whole);
             let header = BlockHeader::parse(&content).unwrap();
             let uniform = matches!(header.shape, Shape::Uniform { .. });
             prop_assert_eq!(uniform, header.uniform_end().is_some());

@@ -2,13 +2,17 @@
 
 use proptest::prelude::*;
 
-use super::{BlockBuilder, BlockHeader, encode_lone_head, lone_content_len};
+use super::{BlockBuilder, BlockDamage, BlockHeader, encode_lone_head, lone_content_len};
 use crate::fixture::{Entry, any_entries, any_key, cases, key_of, model_get};
-use crate::format::{BLOCK_FINGERPRINTS, BLOCK_UNIFORM, BLOCK_WIDE};
+use crate::format::{BLOCK_FINGERPRINTS, BLOCK_UNIFORM, BLOCK_WHOLE, BLOCK_WIDE};
 use crate::{InternalKey, SeqNo, Tag, key_hash};
 
 fn encode(entries: &[Entry]) -> Vec<u8> {
-    let mut builder = BlockBuilder::new(usize::MAX);
+    encode_with(entries, usize::MAX)
+}
+
+fn encode_with(entries: &[Entry], fingerprints_below: usize) -> Vec<u8> {
+    let mut builder = BlockBuilder::new(fingerprints_below);
     let mut out = vec![0xee; 7];
     for entry in entries {
         let foreseen = builder.content_len_with(key_of(entry), entry.2.len());
@@ -25,8 +29,10 @@ proptest! {
     #![proptest_config(cases(256))]
 
     #[test]
-    fn a_block_holds_its_entries(entries in any_entries(300), others in prop::collection::vec(any_key(), 0..20)) {
-        let content = encode(&entries);
+    fn a_block_holds_its_entries(
+        entries in any_entries(300), others in prop::collection::vec(any_key(), 0..20), searched in any::<bool>(),
+    ) {
+        let content = encode_with(&entries, if searched { usize::MAX } else { 0 });
         let header = BlockHeader::parse(&content).unwrap();
         prop_assert_eq!(header.count(), entries.len());
         for (index, entry) in entries.iter().enumerate() {
@@ -63,7 +69,7 @@ proptest! {
 
     #[test]
     fn random_bytes_do_no_harm(
-        mut content in prop::collection::vec(any::<u8>(), 16..200), count in 0u32..40, flags in 0u8..8,
+        mut content in prop::collection::vec(any::<u8>(), 16..200), count in 0u32..40, flags in 0u8..16,
         width in 0u8..9, suffix_len in 0u32..9, value_len in 0u32..9,
     ) {
         content[..4].copy_from_slice(&count.to_le_bytes());
@@ -110,4 +116,13 @@ fn the_shape_follows_the_entries() {
     let many: Vec<_> = (0..257u16).map(|n| put(n.to_be_bytes(), 1, [0; 3])).collect();
     assert_eq!(flags(&many), BLOCK_UNIFORM);
     assert_eq!(flags(&many[..256]), BLOCK_UNIFORM | BLOCK_FINGERPRINTS);
+    // Entries that are as long as a hash index asks for.
+    let flags = |entries: &[Entry]| encode_with(entries, 7)[6];
+    assert_eq!(flags(&same), BLOCK_UNIFORM | BLOCK_WHOLE);
+    assert_eq!(flags(&same[..1]), BLOCK_UNIFORM);
+    assert_eq!(flags(&varied), BLOCK_WIDE);
+    // Slots and whole records exclude each other.
+    let mut content = encode(&varied);
+    content[6] |= BLOCK_WHOLE;
+    assert!(matches!(BlockHeader::parse(&content), Err(BlockDamage::Header)));
 }

@@ -51,14 +51,22 @@ impl Place {
     }
 }
 
-/// What most blocks of the table look like: a hint of what to load before a block's header has been read. All zero where
-/// there is nothing to say.
+/// What most blocks of the table look like: a hint of what to load before a block's header has been read. Where values follow
+/// their key records, a record is both, and nothing is said of values. All zero where there is nothing to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TypicalBlock {
     pub(crate) keys_start: u16,
     pub(crate) key_stride: u16,
     pub(crate) values_start: u16,
     pub(crate) value_stride: u16,
+}
+
+impl TypicalBlock {
+    /// Whether the whole of an entry is in its record.
+    #[inline]
+    pub(crate) fn is_whole(&self) -> bool {
+        self.key_stride > 0 && self.value_stride == 0
+    }
 }
 
 /// How words are divided.

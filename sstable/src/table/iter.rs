@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use siltstone_vfs::{CACHE_LINE_BYTES, Result, prefetch_range};
+use siltstone_vfs::{CACHE_LINE_BYTES, Result, prefetch, prefetch_range};
 
-use crate::block::{BlockHeader, RawEntry};
+use crate::block::{BlockHeader, RawEntry, samples};
+use crate::format::BLOCK_TRAILER_BYTES;
 use crate::index::block_span;
 use crate::iterator::pass_user_key;
 use crate::{InternalIterator, InternalKey, SeqNo, Tag, ValueKind};
@@ -14,9 +15,12 @@ use super::Table;
 use super::pinned::PinnedBlock;
 use super::read_ahead::ReadAhead;
 
-/// Lines of a block that a seek asks for at once: the header, the fingerprints, and the key records of a block of small
-/// entries, where its search will go.
+/// Lines at a block's start that a search is sure to look at, or likely: the header, the fingerprints, and the key records of a
+/// block of small entries.
 const SEARCHED_LINES: usize = 9;
+
+/// Within a record, about the middle of what a search compares.
+const KEY_HEAD: usize = 4;
 
 /// Lines at the end of a block that a walk backwards asks for while it is in the block behind: all of a block of 4 KiB.
 /// Forwards the processor sees by itself what comes; backwards it does not look beyond a page.
@@ -203,8 +207,29 @@ impl Table {
     #[inline]
     fn find_block(&self, user_key: &[u8]) -> usize {
         let block = self.index.find(self.index.view(&self.mapping), user_key);
-        self.prefetch_block(block, SEARCHED_LINES);
+        self.prefetch_search(block);
         block
+    }
+
+    /// Starts to load what a search in block `block` will look at first: if it looks like most, the entries that the search
+    /// begins with, wherever they lie.
+    #[inline]
+    fn prefetch_search(&self, block: usize) {
+        let Some(records) = self.filter().records() else {
+            return self.prefetch_block(block, SEARCHED_LINES);
+        };
+        self.prefetch_block(block, 1);
+        if let Some(bytes) = self.mapping.bytes()
+            && block < self.index.count()
+        {
+            let span = block_span(self.range_of(block));
+            let first = span.start + usize::from(records.keys_start);
+            let stride = usize::from(records.key_stride);
+            let count = (span.end - BLOCK_TRAILER_BYTES).saturating_sub(first) / stride;
+            for entry in samples(count) {
+                prefetch(bytes, first + entry * stride + KEY_HEAD);
+            }
+        }
     }
 
     /// Starts to load what a seek to `user_key` will search. Where several tables are to be sought, the waits for
