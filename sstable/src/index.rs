@@ -178,8 +178,17 @@ impl Index {
                 format!("index head {at} is out of order"),
             )
         })?;
-        check_ascending(&view[offsets..separator_offsets], u64::from_le_bytes, true)
-            .map_err(|at| damaged(offsets + 8 * at, format!("offset of block {at} is out of order")))?;
+        let stride = stride_of(&view[offsets..separator_offsets - 8]);
+        // Of blocks at one distance from each other only the last one's end is left to compare.
+        let unknown = if stride.is_some() {
+            separator_offsets - 16
+        } else {
+            offsets
+        };
+        check_ascending(&view[unknown..separator_offsets], u64::from_le_bytes, true).map_err(|at| {
+            let at = at + (unknown - offsets) / 8;
+            damaged(offsets + 8 * at, format!("offset of block {at} is out of order"))
+        })?;
         check_ascending(&view[separator_offsets..prefix_start], u32::from_le_bytes, false).map_err(|at| {
             damaged(
                 separator_offsets + 4 * at,
@@ -190,7 +199,7 @@ impl Index {
             count,
             prefix,
             samples: heads_of(view, offsets).iter().step_by(SAMPLED).copied().collect(),
-            stride: stride_of(&view[offsets..separator_offsets - 8]),
+            stride,
             offsets,
             separator_offsets,
             separators,
@@ -241,6 +250,13 @@ impl Index {
 
     /// The first block that is shorter than `shortest`, and how long it is.
     pub(crate) fn find_shorter(&self, view: &[u8], shortest: u64) -> Option<(usize, u64)> {
+        if let Some(stride) = self.stride
+            && stride >= shortest
+        {
+            let last = self.count - 1;
+            let (start, end) = self.block_range(view, last);
+            return (end - start < shortest).then_some((last, end - start));
+        }
         first_shorter(view[self.offsets..self.separator_offsets].as_chunks().0, shortest)
     }
 
@@ -376,13 +392,15 @@ fn check_ascending<const N: usize, T: PartialOrd>(
     Ok(())
 }
 
-/// The distance between all neighbours of an array of offsets that starts with 0, if there is one distance.
+/// The distance between all neighbours of an array of offsets that starts with 0 and ascends, if that is so and there is one
+/// distance.
 fn stride_of(offsets: &[u8]) -> Option<u64> {
     let offsets = offsets.as_chunks::<8>().0;
     let stride = u64::from_le_bytes(*offsets.get(1)?);
-    distances(offsets)
-        .all(|distance| distance == stride)
-        .then_some(stride)
+    // Distances are taken modulo 2^64: they are what they seem if the last offset does not overflow.
+    let ascends = stride > 0 && stride.checked_mul(offsets.len() as u64 - 1).is_some();
+    let alike = distances(offsets).fold(true, |all, distance| all & (distance == stride));
+    (ascends && alike).then_some(stride)
 }
 
 /// The first distance that is shorter than `shortest`, in an array of offsets that ascends.
@@ -443,6 +461,9 @@ mod tests {
             assert_eq!(check_ascending(&same, u64::from_le_bytes, false), Ok(()));
             assert_eq!(check_ascending(&same, u64::from_le_bytes, true), Err(at));
             assert_eq!(stride_of(&same), None);
+            assert_eq!(stride_of(&bytes(&vec![0; at + 1])), None);
+            let around: Vec<_> = (0..=at as u64).map(|n| n.wrapping_mul(1 << 63)).collect();
+            assert_eq!(stride_of(&bytes(&around)), (at == 1).then_some(1 << 63));
             numbers[at] = numbers[at - 1] + 3;
             assert_eq!(first_shorter(bytes(&numbers).as_chunks().0, 4), Some((at - 1, 3)));
             assert_eq!(first_shorter(bytes(&numbers).as_chunks().0, 3), None);

@@ -238,6 +238,36 @@ fn reseal(bytes: &mut [u8], blocks: &[std::ops::Range<usize>]) {
     bytes[footer + 48..footer + 56].copy_from_slice(&sum.to_le_bytes());
 }
 
+/// Blocks that are all a page are not compared one by one; where the last one ends is the one place that can still be wrong.
+#[test]
+fn the_last_block_of_many_pages_ends_behind_its_start() {
+    let key = |n: u32| format!("{n:016}").into_bytes();
+    let entries: Vec<Entry> = (0..200).map(|n| put(key(n), 1, [7; 100])).collect();
+    let (bytes, _) = build(&entries, TableOptions::default());
+    let blocks = block_ranges(&bytes);
+    let (last, whole) = blocks.split_last().unwrap();
+    assert!(
+        whole.len() > 2 && whole.iter().all(|block| block.len() == 4096),
+        "{blocks:?}"
+    );
+    // Behind the data the index is the first to say where it ends.
+    let end = (last.end as u64).to_le_bytes();
+    let at = last.end + bytes[last.end..].windows(8).position(|word| word == end).unwrap();
+    for (end, told) in [
+        (last.start - 4096, "is out of order"),
+        (last.start, "is out of order"),
+        (last.start + 1, "has 1 bytes"),
+        (last.start + BLOCK_TRAILER_BYTES + 3, "has 19 bytes"),
+    ] {
+        let mut hostile = bytes.clone();
+        hostile[at..at + 8].copy_from_slice(&(end as u64).to_le_bytes());
+        reseal(&mut hostile, &blocks);
+        let error = open(&hostile, MapMode::Map).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption);
+        assert!(error.to_string().contains(told), "{end}: {error}");
+    }
+}
+
 /// Reads everything in every way. Nothing may panic, loop or read outside; and a table that `verify` passes must agree
 /// with itself.
 fn exercise(bytes: &[u8], keys: &[Entry]) {
