@@ -330,6 +330,15 @@ impl Core {
         self.schedule();
         self.wait_for("wait_idle", || !self.has_work() && !self.reap_undisturbed())?;
         // Nobody writes: what is kept for the next log segments would be kept for long.
+        let log_is_begun = self.commit.lock().log.as_mut().is_some_and(|log| {
+            log.ask_again();
+            log.is_begun()
+        });
+        // Before the first record the spare is what that one goes to.
+        if log_is_begun && let Err(error) = self.syncer.load().remove_spare() {
+            // The next open finds that it was never begun, and removes it.
+            self.counters.note_background_error(&error);
+        }
         self.remove_reusable_segments();
         Ok(())
     }

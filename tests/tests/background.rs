@@ -55,6 +55,42 @@ fn wait_idle_leaves_nothing_in_level_0() {
     }
 }
 
+/// A spare takes as much of the disk as a segment. What follows makes another one.
+#[test]
+fn wait_idle_leaves_one_log_segment() {
+    for background in [BackgroundMode::Manual, BackgroundMode::Threads] {
+        let fs = MemFs::new();
+        let segments = || {
+            let names = fs.list(Path::new("db")).unwrap();
+            names.iter().filter(|name| name.ends_with(".wal")).count()
+        };
+        let open = || {
+            let options = Options::default().log_segment_bytes(64 << 10);
+            options
+                .open_with("db", environment(fs.clone(), background))
+                .unwrap()
+        };
+        let db = open();
+        // The first segment is a spare until the first write.
+        db.wait_idle().unwrap();
+        assert!(segments() <= 1, "{background:?}");
+        for round in 1..=3_u8 {
+            for key in 0..100_u8 {
+                db.put([key], value(round)).unwrap();
+            }
+            db.flush_all().unwrap();
+            // A spare that was asked for before may just be made.
+            let mut settled = (0..50).map(|_| db.wait_idle().map(|()| segments()).unwrap());
+            assert!(settled.any(|segments| segments == 1), "{background:?}");
+        }
+        drop(db);
+        let db = open();
+        for key in 0..100_u8 {
+            assert_eq!(db.get([key]).unwrap().unwrap(), value(3));
+        }
+    }
+}
+
 /// A compaction of seconds once pinned each memtable that was there when it began.
 #[test]
 fn a_compaction_holds_no_memtable() {

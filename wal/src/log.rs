@@ -207,7 +207,7 @@ impl Log {
     }
 
     /// Whether [`LogSyncer::prepare`] should now be called in the background: the segment is half full and no spare
-    /// stands ready. Says so once a segment.
+    /// stands ready. Says so once a segment, or when [asked again](Self::ask_again).
     pub fn needs_preparing(&mut self) -> bool {
         let due = self
             .writer
@@ -218,6 +218,11 @@ impl Log {
         }
         self.asked = true;
         true
+    }
+
+    /// Has [`needs_preparing`](Self::needs_preparing) say so once more for this segment: for whoever removes the spare.
+    pub fn ask_again(&mut self) {
+        self.asked = false;
     }
 
     fn remaining_bytes(&self) -> u64 {

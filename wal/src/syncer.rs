@@ -212,6 +212,21 @@ impl LogSyncer {
         outcome
     }
 
+    /// Removes the spare: the next segment is made when there is need for one, under the same id.
+    ///
+    /// # Errors
+    /// Of the removal; the id is used up then.
+    pub fn remove_spare(&self) -> Result<()> {
+        let mut creation = self.creation.lock();
+        self.spare_ready.store(false, Ordering::Release);
+        let Some(NewSegment { id, .. }) = creation.spare.take() else {
+            return Ok(());
+        };
+        self.remove_segment(id)?;
+        creation.next_segment = id;
+        Ok(())
+    }
+
     fn remove_segment(&self, id: SegmentId) -> Result<()> {
         self.fs.remove(&Removable::plain(&segment_path(&self.dir, id))?)
     }
@@ -378,15 +393,7 @@ impl LogSyncer {
     /// # Errors
     /// The first failed removal; the others were tried.
     pub fn remove_unused(&self) -> Result<()> {
-        let spare = {
-            let mut creation = self.creation.lock();
-            self.spare_ready.store(false, Ordering::Release);
-            creation.spare.take()
-        };
-        let removed = match spare {
-            Some(NewSegment { id, .. }) => self.remove_segment(id),
-            None => Ok(()),
-        };
+        let removed = self.remove_spare();
         removed.and(self.remove_reusable())
     }
 

@@ -186,6 +186,31 @@ fn closing_removes_the_spare_and_a_full_segment_needs_no_record() {
     );
 }
 
+/// Whoever settles removes the spare; the log goes on under the id that it had, and asks for another one.
+#[test]
+fn a_spare_that_was_removed_leaves_no_gap() {
+    let fs = mem_fs();
+    let (mut log, syncer) = create(&fs);
+    let record = vec![1; 3000];
+    log.append(&[&record]).expect("appended");
+    assert!(log.needs_preparing() && !log.needs_preparing());
+    syncer.prepare().expect("prepared");
+    assert_eq!(segments(&*fs), [SegmentId(1), SegmentId(2)]);
+    log.ask_again();
+    syncer.remove_spare().expect("removed");
+    syncer.remove_spare().expect("nothing to remove");
+    assert_eq!(
+        (segments(&*fs), syncer.next_segment()),
+        (vec![SegmentId(1)], SegmentId(2))
+    );
+    assert!(log.needs_preparing());
+    log.append(&[&record]).expect("appended to the next segment");
+    assert_eq!(segments(&*fs), [SegmentId(1), SegmentId(2)]);
+    syncer.sync_to(RecordSeq(2)).expect("synced");
+    let (records, replay) = read_strict(&*fs);
+    assert_eq!((records.len(), replay.tail), (2, Tail::Clean));
+}
+
 #[test]
 fn a_log_that_is_never_appended_to_leaves_nothing() {
     let fs = mem_fs();
