@@ -11,8 +11,7 @@ use crate::block::{BlockBuilder, encode_lone_head, lone_content_len};
 use crate::filter::{FilterBuilder, Place};
 use crate::format::{
     BLOCK_TRAILER_BYTES, BlockTrailer, CONTENT_BYTES_MAX, FORMAT_VERSION, Footer, PAD_BYTES_MAX, PAGE_BYTES,
-    SECTION_ALIGN_BYTES, SECTION_FILTER, SECTION_INDEX, SECTION_PROPERTIES, Section, checksum, index,
-    u32_len,
+    SECTION_ALIGN_BYTES, SECTION_FILTER, SECTION_PROPERTIES, Section, checksum, index, u32_len,
 };
 use crate::index::{IndexBuilder, separator};
 use crate::{
@@ -192,8 +191,8 @@ impl TableBuilder {
         self.totals.largest_key = std::mem::take(&mut self.last_key);
 
         let mut sections = Vec::new();
-        let index_section = std::mem::take(&mut self.index).finish(data_end)?;
-        self.write_section(SECTION_INDEX, &index_section, &mut sections)?;
+        let (kind, index_section) = std::mem::take(&mut self.index).finish(data_end)?;
+        self.write_section(kind, &index_section, &mut sections)?;
         let entry_bytes = self.entry_bytes();
         let filter = std::mem::take(&mut self.filter).finish(self.totals.entries, entry_bytes);
         if let Some(filter) = &filter {

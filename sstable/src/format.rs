@@ -81,6 +81,8 @@ pub const SECTION_REQUIRED: u32 = 0x8000_0000;
 pub const SECTION_INDEX: u32 = SECTION_REQUIRED | 1;
 /// The properties.
 pub const SECTION_PROPERTIES: u32 = SECTION_REQUIRED | 2;
+/// The block index of a table whose blocks are all equally long, but for the last; instead of the other.
+pub const SECTION_EVEN_INDEX: u32 = SECTION_REQUIRED | 4;
 /// The filter; a reader that ignores it is slow, not wrong.
 pub const SECTION_FILTER: u32 = 3;
 
@@ -279,8 +281,13 @@ impl Section {
                 len: u64_at(entry, 12).unwrap_or_default(),
                 checksum: u64_at(entry, 20).unwrap_or_default(),
             };
-            let known = [SECTION_INDEX, SECTION_PROPERTIES, SECTION_FILTER].contains(&section.kind);
-            if !known && section.kind & SECTION_REQUIRED != 0 {
+            let known = [
+                SECTION_INDEX,
+                SECTION_EVEN_INDEX,
+                SECTION_PROPERTIES,
+                SECTION_FILTER,
+            ];
+            if !known.contains(&section.kind) && section.kind & SECTION_REQUIRED != 0 {
                 let kind = format!("{:#010x}", section.kind);
                 return Err(unknown("table section", kind).with_path(path).with_offset(at));
             }

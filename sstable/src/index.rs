@@ -5,7 +5,9 @@ use std::cmp::Ordering;
 use siltstone_vfs::{CACHE_LINE_BYTES, Error, Mapping, Result, prefetch_range};
 
 use crate::block::strip;
-use crate::format::{INDEX_HEADER_BYTES, array, index, u32_at, u32_len, u64_at};
+use crate::format::{
+    INDEX_HEADER_BYTES, SECTION_EVEN_INDEX, SECTION_INDEX, Section, array, index, u32_at, u32_len, u64_at,
+};
 use crate::search::partition_point;
 use crate::table::SectionBytes;
 
@@ -83,10 +85,14 @@ impl IndexBuilder {
         &self.separators[start..self.ends[at]]
     }
 
-    /// The section's bytes; `data_end` is where the last block ends.
-    pub(crate) fn finish(mut self, data_end: u64) -> Result<Vec<u8>> {
+    /// The section's kind and its bytes; `data_end` is where the last block ends.
+    pub(crate) fn finish(mut self, data_end: u64) -> Result<(u32, Vec<u8>)> {
         let count = self.blocks();
         debug_assert_eq!(count, self.ends.len(), "every block has a separator");
+        let stride = stride_of(&self.offsets);
+        if stride.is_some() {
+            self.offsets.clear();
+        }
         self.offsets.push(data_end);
         let prefix_len = match count {
             0 => 0,
@@ -102,10 +108,12 @@ impl IndexBuilder {
         u32::try_from(suffix_bytes).map_err(|_| too_long())?;
         u32::try_from(count).map_err(|_| too_long())?;
 
-        let mut out = Vec::with_capacity(INDEX_HEADER_BYTES + count * 20 + 12 + prefix_len + suffix_bytes);
+        let fixed = 8 * count + 8 * self.offsets.len() + 4 * (count + 1);
+        let mut out = Vec::with_capacity(INDEX_HEADER_BYTES + fixed + prefix_len + suffix_bytes);
         out.extend_from_slice(&u32_len(count).to_le_bytes());
         out.extend_from_slice(&u32_len(prefix_len).to_le_bytes());
         out.extend_from_slice(&u32_len(suffix_bytes).to_le_bytes());
+        out.extend_from_slice(&stride.unwrap_or(0).to_le_bytes());
         out.resize(INDEX_HEADER_BYTES, 0);
         for at in 0..count {
             out.extend_from_slice(&head(&self.separator(at)[prefix_len..]).to_le_bytes());
@@ -123,8 +131,20 @@ impl IndexBuilder {
         for at in 0..count {
             out.extend_from_slice(&self.separator(at)[prefix_len..]);
         }
-        Ok(out)
+        let kind = if stride.is_some() {
+            SECTION_EVEN_INDEX
+        } else {
+            SECTION_INDEX
+        };
+        Ok((kind, out))
     }
+}
+
+/// The distance between all neighbours, if there are some, it is one distance, and a word holds it.
+fn stride_of(offsets: &[u64]) -> Option<u32> {
+    let stride = offsets.get(1)? - offsets[0];
+    let alike = offsets.windows(2).all(|pair| pair[1] - pair[0] == stride);
+    alike.then(|| u32::try_from(stride).ok()).flatten()
 }
 
 /// An index whose arrays have been checked: the positions below are those of the section's parts.
@@ -135,32 +155,45 @@ pub(crate) struct Index {
     prefix: Box<[u8]>,
     /// Every [`SAMPLED`]-th head: a search begins here, so that only one stretch of the heads has to come from memory.
     samples: Box<[[u8; 8]]>,
-    /// Where every block starts at a multiple of one length: that length. No offset need be looked up then.
-    stride: Option<u64>,
+    /// Where every block starts at a multiple of one length: that length, and where the last one ends. No offset need be looked
+    /// up then.
+    even: Option<Even>,
     offsets: usize,
     separator_offsets: usize,
     separators: usize,
 }
 
+/// Blocks of one length.
+#[derive(Clone, Copy, Debug)]
+struct Even {
+    stride: u64,
+    data_end: u64,
+}
+
 impl Index {
     /// Checks lengths, and that blocks, heads and separators follow each other in order. Does not touch the data.
-    pub(crate) fn open(bytes: SectionBytes, mapping: &Mapping, section_offset: u64) -> Result<Index> {
+    pub(crate) fn open(bytes: SectionBytes, mapping: &Mapping, section: &Section) -> Result<Index> {
         let path = mapping.path();
+        let section_offset = section.offset;
         let view = bytes.get(mapping);
         let damaged = |at: usize, what: String| Error::corruption(path, section_offset + at as u64, what);
         let word = |at| u32_at(view, at).map(|word| word as usize);
         let (Some(count), Some(prefix_len), Some(suffix_bytes)) = (word(0), word(4), word(8)) else {
             return Err(damaged(0, format!("index has {} bytes only", view.len())));
         };
-        if array::<20>(view, 12) != Some([0; 20]) {
-            return Err(damaged(
-                12,
-                "index header has reserved bytes that are not zero".into(),
-            ));
+        let is_even = section.kind == SECTION_EVEN_INDEX;
+        let stride = u64::from(u32_at(view, 12).unwrap_or_default());
+        if is_even != (stride > 0) || array::<16>(view, 16) != Some([0; 16]) {
+            let what = if is_even && stride == 0 {
+                "index has blocks of no length"
+            } else {
+                "index header has reserved bytes that are not zero"
+            };
+            return Err(damaged(12, what.into()));
         }
         // Each factor is below 2^32: nothing here overflows.
         let offsets = INDEX_HEADER_BYTES + 8 * count;
-        let separator_offsets = offsets + 8 * (count + 1);
+        let separator_offsets = offsets + 8 * if is_even { 1 } else { count + 1 };
         let prefix_start = separator_offsets + 4 * (count + 1);
         let separators = prefix_start + prefix_len;
         if count == 0 || separators + suffix_bytes != view.len() {
@@ -178,17 +211,17 @@ impl Index {
                 format!("index head {at} is out of order"),
             )
         })?;
-        let stride = stride_of(&view[offsets..separator_offsets - 8]);
-        // Of blocks at one distance from each other only the last one's end is left to compare.
-        let unknown = if stride.is_some() {
-            separator_offsets - 16
-        } else {
-            offsets
-        };
-        check_ascending(&view[unknown..separator_offsets], u64::from_le_bytes, true).map_err(|at| {
-            let at = at + (unknown - offsets) / 8;
-            damaged(offsets + 8 * at, format!("offset of block {at} is out of order"))
-        })?;
+        let even = is_even.then(|| Even {
+            stride,
+            data_end: u64_at(view, offsets).unwrap_or_default(),
+        });
+        let starts_last = (count as u64 - 1) * stride;
+        if even.is_some_and(|even| even.data_end <= starts_last) {
+            let what = format!("last block ends before it starts at {starts_last}");
+            return Err(damaged(offsets, what));
+        }
+        check_ascending(&view[offsets..separator_offsets], u64::from_le_bytes, true)
+            .map_err(|at| damaged(offsets + 8 * at, format!("offset of block {at} is out of order")))?;
         check_ascending(&view[separator_offsets..prefix_start], u32::from_le_bytes, false).map_err(|at| {
             damaged(
                 separator_offsets + 4 * at,
@@ -199,7 +232,7 @@ impl Index {
             count,
             prefix,
             samples: heads_of(view, offsets).iter().step_by(SAMPLED).copied().collect(),
-            stride,
+            even,
             offsets,
             separator_offsets,
             separators,
@@ -235,11 +268,14 @@ impl Index {
     /// Where block `block` starts and ends in the file, its trailer included.
     #[inline]
     pub(crate) fn block_range(&self, view: &[u8], block: usize) -> (u64, u64) {
-        if let Some(stride) = self.stride
-            && block + 1 < self.count
-        {
-            let start = block as u64 * stride;
-            return (start, start + stride);
+        if let Some(even) = self.even {
+            let start = block as u64 * even.stride;
+            let end = if block + 1 < self.count {
+                start + even.stride
+            } else {
+                even.data_end
+            };
+            return (start, end);
         }
         let at = self.offsets + 8 * block;
         match array::<16>(view, at) {
@@ -250,12 +286,14 @@ impl Index {
 
     /// The first block that is shorter than `shortest`, and how long it is.
     pub(crate) fn find_shorter(&self, view: &[u8], shortest: u64) -> Option<(usize, u64)> {
-        if let Some(stride) = self.stride
-            && stride >= shortest
-        {
+        if let Some(even) = self.even {
             let last = self.count - 1;
             let (start, end) = self.block_range(view, last);
-            return (end - start < shortest).then_some((last, end - start));
+            let others = (last > 0).then_some((0, even.stride));
+            return others
+                .into_iter()
+                .chain([(last, end - start)])
+                .find(|(_, len)| *len < shortest);
         }
         first_shorter(view[self.offsets..self.separator_offsets].as_chunks().0, shortest)
     }
@@ -392,17 +430,6 @@ fn check_ascending<const N: usize, T: PartialOrd>(
     Ok(())
 }
 
-/// The distance between all neighbours of an array of offsets that starts with 0 and ascends, if that is so and there is one
-/// distance.
-fn stride_of(offsets: &[u8]) -> Option<u64> {
-    let offsets = offsets.as_chunks::<8>().0;
-    let stride = u64::from_le_bytes(*offsets.get(1)?);
-    // Distances are taken modulo 2^64: they are what they seem if the last offset does not overflow.
-    let ascends = stride > 0 && stride.checked_mul(offsets.len() as u64 - 1).is_some();
-    let alike = distances(offsets).fold(true, |all, distance| all & (distance == stride));
-    (ascends && alike).then_some(stride)
-}
-
 /// The first distance that is shorter than `shortest`, in an array of offsets that ascends.
 fn first_shorter(offsets: &[[u8; 8]], shortest: u64) -> Option<(usize, u64)> {
     if distances(offsets).fold(u64::MAX, u64::min) >= shortest {
@@ -452,7 +479,8 @@ mod tests {
             check_ascending(&bytes(&ascending), u64::from_le_bytes, true),
             Ok(())
         );
-        assert_eq!(stride_of(&bytes(&ascending)), Some(10));
+        assert_eq!(stride_of(&ascending), Some(10));
+        assert_eq!((stride_of(&[0]), stride_of(&[0, 1 << 32])), (None, None));
         assert_eq!(first_shorter(bytes(&ascending).as_chunks().0, 10), None);
         for at in 1..ascending.len() {
             let mut numbers = ascending.clone();
@@ -460,10 +488,7 @@ mod tests {
             let same = bytes(&numbers);
             assert_eq!(check_ascending(&same, u64::from_le_bytes, false), Ok(()));
             assert_eq!(check_ascending(&same, u64::from_le_bytes, true), Err(at));
-            assert_eq!(stride_of(&same), None);
-            assert_eq!(stride_of(&bytes(&vec![0; at + 1])), None);
-            let around: Vec<_> = (0..=at as u64).map(|n| n.wrapping_mul(1 << 63)).collect();
-            assert_eq!(stride_of(&bytes(&around)), (at == 1).then_some(1 << 63));
+            assert_eq!(stride_of(&numbers), None);
             numbers[at] = numbers[at - 1] + 3;
             assert_eq!(first_shorter(bytes(&numbers).as_chunks().0, 4), Some((at - 1, 3)));
             assert_eq!(first_shorter(bytes(&numbers).as_chunks().0, 3), None);

@@ -8,7 +8,8 @@ use siltstone_vfs::{Advice, Error, Mapping, Result};
 use crate::filter::Filter;
 use crate::format::{
     BLOCK_HEADER_BYTES, BLOCK_TRAILER_BYTES, FILTER_STANDARD, FOOTER_BYTES, Footer, SECTION_ENTRY_BYTES,
-    SECTION_FILTER, SECTION_INDEX, SECTION_PROPERTIES, SECTIONS_MAX, Section, checksum, index,
+    SECTION_EVEN_INDEX, SECTION_FILTER, SECTION_INDEX, SECTION_PROPERTIES, SECTIONS_MAX, Section, checksum,
+    index,
 };
 use crate::index::Index;
 use crate::{BlockCache, Properties, TableId};
@@ -47,21 +48,26 @@ impl Table {
                 .with_advice("the file has another one's name; restore it from a copy"));
         }
         let sections = read_directory(&mapping, &footer)?;
-        let section = |kind: u32, name: &str| {
-            sections
-                .iter()
-                .find(|section| section.kind == kind)
-                .ok_or_else(|| {
+        let section = |kinds: &[u32], name: &str| {
+            let mut of_kind = sections.iter().filter(|section| kinds.contains(&section.kind));
+            match (of_kind.next(), of_kind.next()) {
+                (Some(section), None) => Ok(section),
+                (None, _) => {
                     let what = format!("table has no {name} section");
-                    Error::corruption(mapping.path(), footer.directory_offset, what)
-                })
+                    Err(Error::corruption(mapping.path(), footer.directory_offset, what))
+                }
+                (Some(_), Some(_)) => {
+                    let what = format!("table has more than one {name} section");
+                    Err(Error::corruption(mapping.path(), footer.directory_offset, what))
+                }
+            }
         };
-        let at = section(SECTION_PROPERTIES, "properties")?;
+        let at = section(&[SECTION_PROPERTIES], "properties")?;
         let bytes = SectionBytes::open(&mapping, at)?;
         let properties = Properties::decode(bytes.get(&mapping), mapping.path(), at.offset)?;
 
-        let at = section(SECTION_INDEX, "index")?;
-        let index = Index::open(SectionBytes::open(&mapping, at)?, &mapping, at.offset)?;
+        let at = section(&[SECTION_INDEX, SECTION_EVEN_INDEX], "index")?;
+        let index = Index::open(SectionBytes::open(&mapping, at)?, &mapping, at)?;
         check_blocks(&index, &mapping, &sections, &properties, at.offset)?;
 
         // What is copied is verified before, what is asked where it lies may wait.

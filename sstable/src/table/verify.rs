@@ -5,8 +5,8 @@ use siltstone_vfs::{Error, Result};
 use crate::block::{BlockHeader, fingerprint};
 use crate::filter::{Filter, Place};
 use crate::format::{
-    FOOTER_BYTES, SECTION_ALIGN_BYTES, SECTION_FILTER, SECTION_INDEX, SECTION_PROPERTIES, checksum,
-    index as to_index,
+    FOOTER_BYTES, SECTION_ALIGN_BYTES, SECTION_EVEN_INDEX, SECTION_FILTER, SECTION_INDEX, SECTION_PROPERTIES,
+    checksum, index as to_index,
 };
 use crate::{InternalKey, SeqNo, Tag, key_hash};
 
@@ -130,7 +130,7 @@ impl Table {
         };
         for section in &self.sections {
             let kind = match section.kind {
-                SECTION_INDEX => BlockKind::Index,
+                SECTION_INDEX | SECTION_EVEN_INDEX => BlockKind::Index,
                 SECTION_FILTER => BlockKind::Filter,
                 SECTION_PROPERTIES => BlockKind::Properties,
                 other => BlockKind::Unknown(other),
@@ -349,9 +349,12 @@ impl Table {
             }
         }
         self.verify_gap(end, super::open::read_footer(&self.mapping)?.directory_offset)?;
-        self.index
-            .check_separators(view)
-            .map_err(|what| Error::corruption(path, self.section_offset(SECTION_INDEX), what))
+        self.index.check_separators(view).map_err(|what| {
+            let at = self
+                .section_offset(SECTION_INDEX)
+                .max(self.section_offset(SECTION_EVEN_INDEX));
+            Error::corruption(path, at, what)
+        })
     }
 
     fn verify_gap(&self, start: u64, end: u64) -> Result<()> {

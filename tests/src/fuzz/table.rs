@@ -1,11 +1,14 @@
 //! A table. The input is the whole file.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use siltstone::vfs::{Fs, MapMode, MemFs};
 use siltstone::{Compression, FilterKind, SeqNo};
-use siltstone_sstable::format::{FOOTER_BYTES, INDEX_HEADER_BYTES, SECTION_ENTRY_BYTES, SECTION_INDEX};
+use siltstone_sstable::format::{
+    FOOTER_BYTES, INDEX_HEADER_BYTES, SECTION_ENTRY_BYTES, SECTION_EVEN_INDEX, SECTION_INDEX,
+};
 use siltstone_sstable::{
     BlockCache, InternalIterator, InternalKey, Table, TableBuilder, TableId, TableOptions, Tag, ValueKind,
     key_hash,
@@ -160,8 +163,12 @@ fn mend_section(bytes: &mut [u8], at: usize) {
     let Some(end) = offset.checked_add(len) else {
         return;
     };
-    if kind == SECTION_INDEX as usize && end <= bytes.len() {
-        mend_blocks(bytes, offset, len);
+    if end <= bytes.len() {
+        if kind == SECTION_INDEX as usize {
+            mend_blocks(bytes, offset, len);
+        } else if kind == SECTION_EVEN_INDEX as usize {
+            mend_even_blocks(bytes, offset);
+        }
     }
     seal(bytes, offset..end, at + 20);
 }
@@ -175,12 +182,31 @@ fn mend_blocks(bytes: &mut [u8], index: usize, index_len: usize) {
     for block in 0..count {
         let range = u64_at(bytes, offsets + 8 * block).zip(u64_at(bytes, offsets + 8 * block + 8));
         // Blocks lie in front of the index that names them: what is here is not sealed over.
-        if let Some((start, end)) = range
-            && end <= index
-            && let Some(sum) = end.checked_sub(8).filter(|sum| *sum >= start)
-        {
-            seal(bytes, start..sum, sum);
+        if let Some((start, end)) = range {
+            mend_block(bytes, start..end, index);
         }
+    }
+}
+
+fn mend_even_blocks(bytes: &mut [u8], index: usize) {
+    let (count, stride) = (
+        u32_at(bytes, index).unwrap_or(0),
+        u32_at(bytes, index + 12).unwrap_or(0),
+    );
+    let offset_at = (index + INDEX_HEADER_BYTES).checked_add(count.saturating_mul(8));
+    let Some(data_end) = offset_at.and_then(|at| u64_at(bytes, at)) else {
+        return;
+    };
+    for start in (0..data_end.min(index)).step_by(stride.max(1)).take(count) {
+        mend_block(bytes, start..(start + stride).min(data_end), index);
+    }
+}
+
+fn mend_block(bytes: &mut [u8], block: Range<usize>, index: usize) {
+    if block.end <= index
+        && let Some(sum) = block.end.checked_sub(8).filter(|sum| *sum >= block.start)
+    {
+        seal(bytes, block.start..sum, sum);
     }
 }
 

@@ -8,8 +8,8 @@ use crate::fixture::{
     open_without_filter, put,
 };
 use crate::format::{
-    BLOCK_TRAILER_BYTES, FOOTER_BYTES, Footer, SECTION_ENTRY_BYTES, SECTION_FILTER, SECTION_REQUIRED,
-    Section, checksum, u32_at, u64_at,
+    BLOCK_TRAILER_BYTES, FOOTER_BYTES, Footer, SECTION_ENTRY_BYTES, SECTION_EVEN_INDEX, SECTION_FILTER,
+    SECTION_INDEX, SECTION_REQUIRED, Section, checksum, u32_at, u64_at,
 };
 use crate::{
     BlockKind, Compression, FilterKind, InternalIterator, InternalKey, SeqNo, Table, TableId, TableOptions,
@@ -39,6 +39,35 @@ fn small_table(compression: Compression, filter: FilterKind) -> (Vec<Entry>, Vec
     (entries, bytes)
 }
 
+/// Four blocks of one length, but for the last, in less than 3 KiB.
+fn even_table() -> (Vec<Entry>, Vec<u8>) {
+    let entries: Vec<Entry> = (b'a'..b's')
+        .map(|n| put([b'k', n], 5_000_000, [b'v'; 90]))
+        .collect();
+    let options = TableOptions {
+        block_size_bytes: 512,
+        ..TableOptions::default()
+    };
+    let (bytes, _) = build(&entries, options);
+    (entries, bytes)
+}
+
+#[test]
+fn blocks_of_one_length_have_no_offsets() {
+    let (_, bytes) = even_table();
+    let table = open(&bytes, MapMode::Map).unwrap();
+    let kinds: Vec<u32> = table.sections.iter().map(|section| section.kind).collect();
+    assert!(
+        kinds.contains(&SECTION_EVEN_INDEX) && !kinds.contains(&SECTION_INDEX),
+        "{kinds:x?}"
+    );
+    let blocks = block_ranges(&bytes);
+    assert!(
+        blocks.len() == 4 && blocks[..3].iter().all(|block| block.len() == blocks[0].len()),
+        "{blocks:?}"
+    );
+}
+
 fn variants() -> Vec<(Vec<Entry>, Vec<u8>)> {
     let bits_per_key = 10;
     let mut all = vec![small_table(
@@ -46,6 +75,7 @@ fn variants() -> Vec<(Vec<Entry>, Vec<u8>)> {
         FilterKind::Blocked { bits_per_key },
     )];
     all.push(small_table(Compression::None, FilterKind::HashIndex));
+    all.push(even_table());
     if !cfg!(miri) {
         all.push(small_table(
             Compression::Zstd { level: 1 },
@@ -254,8 +284,8 @@ fn the_last_block_of_many_pages_ends_behind_its_start() {
     let end = (last.end as u64).to_le_bytes();
     let at = last.end + bytes[last.end..].windows(8).position(|word| word == end).unwrap();
     for (end, told) in [
-        (last.start - 4096, "is out of order"),
-        (last.start, "is out of order"),
+        (last.start - 4096, "last block ends before it starts"),
+        (last.start, "last block ends before it starts"),
         (last.start + 1, "has 1 bytes"),
         (last.start + BLOCK_TRAILER_BYTES + 3, "has 19 bytes"),
     ] {

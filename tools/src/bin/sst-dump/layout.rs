@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 use siltstone_sstable::format::{
-    FOOTER_BYTES, Footer, SECTION_ENTRY_BYTES, SECTION_FILTER, SECTION_INDEX, SECTION_PROPERTIES,
-    SECTIONS_MAX, Section, checksum,
+    FOOTER_BYTES, Footer, SECTION_ENTRY_BYTES, SECTION_EVEN_INDEX, SECTION_FILTER, SECTION_INDEX,
+    SECTION_PROPERTIES, SECTIONS_MAX, Section, checksum,
 };
 use siltstone_sstable::{BlockKind, BlockLayout};
 use siltstone_vfs::{Error, Mapping, Result};
@@ -140,7 +140,7 @@ impl Part {
 
     fn section(section: &Section, bytes: &Mapping) -> Part {
         let kind = kind_name(match section.kind {
-            SECTION_INDEX => BlockKind::Index,
+            SECTION_INDEX | SECTION_EVEN_INDEX => BlockKind::Index,
             SECTION_FILTER => BlockKind::Filter,
             SECTION_PROPERTIES => BlockKind::Properties,
             other => BlockKind::Unknown(other),
