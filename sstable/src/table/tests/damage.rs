@@ -298,6 +298,28 @@ fn the_last_block_of_many_pages_ends_behind_its_start() {
     }
 }
 
+#[test]
+fn a_stride_is_said_of_even_blocks_only() {
+    let plain = small_table(Compression::None, FilterKind::HashIndex).1;
+    for (bytes, stride, told) in [
+        (plain, 7, "reserved bytes that are not zero"),
+        (even_table().1, 0, "blocks of no length"),
+    ] {
+        let blocks = block_ranges(&bytes);
+        let data_end = blocks.last().unwrap().end;
+        let index = data_end.next_multiple_of(64);
+        assert_eq!(u32_at(&bytes, index).unwrap() as usize, blocks.len());
+        let mut hostile = bytes.clone();
+        hostile[index + 12..index + 16].copy_from_slice(&u32::to_le_bytes(stride));
+        reseal(&mut hostile, &blocks);
+        let error = open(&hostile, MapMode::Map).unwrap_err();
+        assert!(
+            error.kind() == ErrorKind::Corruption && error.to_string().contains(told),
+            "{error}"
+        );
+    }
+}
+
 /// Reads everything in every way. Nothing may panic, loop or read outside; and a table that `verify` passes must agree
 /// with itself.
 fn exercise(bytes: &[u8], keys: &[Entry]) {
