@@ -119,6 +119,24 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         suite: WAL,
         breaks: "files that were mixed up are told",
     },
+    Mutation {
+        name: "spare-outlives-wait-idle",
+        area: "wal",
+        file: "engine/src/jobs.rs",
+        before: "if log_is_begun && let Err(error) = self.syncer.load().remove_spare()",
+        after: "if !log_is_begun && let Err(error) = self.syncer.load().remove_spare()",
+        suite: BACKGROUND,
+        breaks: "wait_idle leaves no log segment for later",
+    },
+    Mutation {
+        name: "removed-spare-takes-its-id-along",
+        area: "wal",
+        file: "wal/src/syncer.rs",
+        before: "        self.remove_segment(id)?;\n        creation.next_segment = id;",
+        after: "        self.remove_segment(id)?;",
+        suite: WAL,
+        breaks: "the segment after a removed spare has its id",
+    },
     // Group commit and durability.
     Mutation {
         name: "ack-before-sync",
@@ -686,6 +704,24 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         after: "|| found == !section.checksum {",
         suite: DAMAGE,
         breaks: "index, filter and properties are checked before they are believed",
+    },
+    Mutation {
+        name: "whole-record-searched-as-apart",
+        area: "tables",
+        file: "sstable/src/block.rs",
+        before: "let start = keys + index * key_stride + tag_width;",
+        after: "let start = keys + index * (tag_width + suffix_len) + tag_width;",
+        suite: SSTABLE,
+        breaks: "a key that has its value behind it is compared where it lies",
+    },
+    Mutation {
+        name: "even-last-block-unchecked",
+        area: "tables",
+        file: "sstable/src/index.rs",
+        before: "even.data_end <= starts_last",
+        after: "even.data_end < u64::MIN",
+        suite: SSTABLE,
+        breaks: "a block ends behind its start",
     },
 ];
 
