@@ -19,11 +19,14 @@ use crate::tree::Tree;
 
 impl Core {
     /// How `tree` is to be compacted at this moment: in smaller steps while the disk is full, so that each fits into
-    /// the room that the reserve gave; and with nothing left in level 0 while somebody waits for all work to be done.
+    /// what is left of the room that the reserve gave; and with nothing left in level 0 while somebody waits for all work to be done.
     pub(crate) fn leveled_options(&self, tree: &Tree) -> LeveledOptions {
         let mut options = tree.options.load().leveled();
         if self.space.is_full() {
-            let room = self.options.reserve_bytes.max(options.target_table_bytes);
+            let reserve = self.options.reserve_bytes;
+            // Flushes have taken some of it; and what is written may be a little longer than what is read.
+            let left = self.fs.space_available(&self.dir).unwrap_or(reserve) / 8 * 7;
+            let room = reserve.min(left).max(options.target_table_bytes);
             options.max_compaction_bytes = options.max_compaction_bytes.min(room);
         }
         if self.scheduler.is_settling() {

@@ -176,8 +176,8 @@ impl Keyspace {
 
     /// Compacts the whole of `bounds` into the bottommost level: deleted and overwritten data in it is gone from the
     /// disk afterwards, unless a snapshot needs it. Works in parts, each of which needs free space for what it
-    /// rewrites: about 25 tables at the most, and no more than the reserve while the disk is full (but at least one
-    /// table and what it overlaps).
+    /// rewrites: about 25 tables at the most, and no more than is left of the reserve while the disk is full (but at least
+    /// one table and what it overlaps).
     ///
     /// # Errors
     /// As [`flush`](Keyspace::flush), and what the compaction met.
