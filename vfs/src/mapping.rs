@@ -369,7 +369,7 @@ fn is_cached(map: &Mmap, start: usize, len: usize) -> std::io::Result<bool> {
 
 /// Whether the page of the byte before `end`, which is not 0, is in the page cache.
 #[cfg(target_os = "linux")]
-fn ends_in_cache(map: &Mmap, end: usize) -> bool {
+pub(crate) fn ends_in_cache(map: &Mmap, end: usize) -> bool {
     let page_bytes = rustix::param::page_size();
     let start = (end - 1) / page_bytes * page_bytes;
     let mut page = 0_u8;
