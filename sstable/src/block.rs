@@ -12,8 +12,8 @@ use std::ops::Range;
 use siltstone_vfs::{Error, ErrorKind, prefetch_range};
 
 use crate::format::{
-    BLOCK_FINGERPRINTS, BLOCK_HEADER_BYTES, BLOCK_UNIFORM, BLOCK_WHOLE, BLOCK_WIDE, CONTENT_BYTES_MAX,
-    FINGERPRINTS_MAX, array, u16_at, u32_at, u64_at,
+    BLOCK_FINGERPRINTS, BLOCK_HEADER_BYTES, BLOCK_TAG_BASE, BLOCK_UNIFORM, BLOCK_WHOLE, BLOCK_WIDE,
+    CONTENT_BYTES_MAX, FINGERPRINTS_MAX, TAG_BASE_BYTES, array, u16_at, u32_at, u64_at,
 };
 use crate::index::head;
 use crate::search::partition_point;
@@ -117,6 +117,8 @@ enum Shape {
     /// Key records (tag, suffix) from `keys` on, values from `values` on, each of one length and at one distance from the
     /// next: apart from each other, or each value behind its key record.
     Uniform {
+        /// What is stored of each tag is to be added to this.
+        tag_base: u64,
         tag_width: usize,
         suffix_len: usize,
         value_len: usize,
@@ -173,7 +175,7 @@ impl BlockHeader {
         let prefix_len = usize::from(u16_at(head, 4).unwrap_or_default());
         let (flags, tag_width) = (head[6], usize::from(head[7]));
         let limit = content.len();
-        if flags & !(BLOCK_WIDE | BLOCK_UNIFORM | BLOCK_FINGERPRINTS | BLOCK_WHOLE) != 0 {
+        if flags & !(BLOCK_WIDE | BLOCK_UNIFORM | BLOCK_FINGERPRINTS | BLOCK_WHOLE | BLOCK_TAG_BASE) != 0 {
             return Err(BlockDamage::Flags(flags));
         }
         let fingerprints = flags & BLOCK_FINGERPRINTS != 0;
@@ -191,6 +193,11 @@ impl BlockHeader {
             if !(1..=8).contains(&tag_width) || flags & BLOCK_WIDE != 0 {
                 return Err(BlockDamage::Header);
             }
+            let mut tag_base = 0;
+            if flags & BLOCK_TAG_BASE != 0 {
+                tag_base = u64_at(content, at).ok_or(BlockDamage::Header)?;
+                at += TAG_BASE_BYTES;
+            }
             prefix_start = at;
             let keys = at + prefix_len;
             let record_len = tag_width + suffix_len;
@@ -201,6 +208,7 @@ impl BlockHeader {
             };
             at = values + (count - 1) * value_stride + value_len;
             Shape::Uniform {
+                tag_base,
                 tag_width,
                 suffix_len,
                 value_len,
@@ -210,7 +218,8 @@ impl BlockHeader {
                 value_stride,
             }
         } else {
-            if tag_width != 0 || suffix_len != 0 || value_len != 0 || flags & BLOCK_WHOLE != 0 {
+            let uniform_only = flags & (BLOCK_WHOLE | BLOCK_TAG_BASE);
+            if tag_width != 0 || suffix_len != 0 || value_len != 0 || uniform_only != 0 {
                 return Err(BlockDamage::Header);
             }
             let wide = flags & BLOCK_WIDE != 0;
@@ -284,6 +293,7 @@ impl BlockHeader {
         debug_assert!(index < self.count, "entry index below the count");
         match self.shape {
             Shape::Uniform {
+                tag_base,
                 tag_width,
                 suffix_len,
                 value_len,
@@ -293,7 +303,9 @@ impl BlockHeader {
                 value_stride,
             } => {
                 let record = keys + index * key_stride;
-                let packed = fixed(content, record, tag_width).ok_or(BlockDamage::Entry(index))?;
+                let stored = fixed(content, record, tag_width).ok_or(BlockDamage::Entry(index))?;
+                // Past the largest number there is no tag either.
+                let packed = tag_base.saturating_add(stored);
                 let tag = unpack_tag(packed).ok_or(BlockDamage::Tag(index, packed))?;
                 let suffix_start = record + tag_width;
                 let value_start = values + index * value_stride;

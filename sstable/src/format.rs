@@ -74,6 +74,11 @@ pub const BLOCK_UNIFORM: u8 = 2;
 pub const BLOCK_FINGERPRINTS: u8 = 4;
 /// Block flag, only where entries are uniform: each value follows its key record.
 pub const BLOCK_WHOLE: u8 = 8;
+/// Block flag, only where entries are uniform: tags are stored as what they are above the block's smallest one.
+pub const BLOCK_TAG_BASE: u8 = 16;
+
+/// Length of a block's smallest tag, where it has one to itself.
+pub const TAG_BASE_BYTES: usize = 8;
 
 /// Section kinds with this bit must be understood by whoever reads the table.
 pub const SECTION_REQUIRED: u32 = 0x8000_0000;

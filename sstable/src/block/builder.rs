@@ -2,8 +2,8 @@
 
 use crate::filter::TypicalBlock;
 use crate::format::{
-    BLOCK_FINGERPRINTS, BLOCK_HEADER_BYTES, BLOCK_PREFIX_BYTES_MAX, BLOCK_UNIFORM, BLOCK_WHOLE, BLOCK_WIDE,
-    FINGERPRINTS_MAX, u32_len,
+    BLOCK_FINGERPRINTS, BLOCK_HEADER_BYTES, BLOCK_PREFIX_BYTES_MAX, BLOCK_TAG_BASE, BLOCK_UNIFORM,
+    BLOCK_WHOLE, BLOCK_WIDE, FINGERPRINTS_MAX, TAG_BASE_BYTES, u32_len,
 };
 use crate::{InternalKey, varint};
 
@@ -41,6 +41,7 @@ struct Sizes {
     value_bytes: usize,
     /// An upper bound: suffixes are counted as whole keys.
     varint_bytes: usize,
+    packed_min: u64,
     packed_max: u64,
     /// The lengths of key and value that all entries have so far.
     uniform: Option<(usize, usize)>,
@@ -55,6 +56,7 @@ impl Sizes {
             key_bytes: 0,
             value_bytes: 0,
             varint_bytes: 0,
+            packed_min: u64::MAX,
             packed_max: 0,
             uniform: None,
         }
@@ -73,12 +75,26 @@ impl Sizes {
         self.value_bytes += value_len;
         self.varint_bytes +=
             varint::len(key_len as u64) + varint::len(value_len as u64) + varint::len(packed);
+        self.packed_min = self.packed_min.min(packed);
         self.packed_max = self.packed_max.max(packed);
         self
     }
 
-    fn tag_width(&self) -> usize {
-        byte_width(self.packed_max)
+    /// How tags are stored in a uniform block: above the smallest one, which is stored once, where that is shorter.
+    fn tags(&self) -> Tags {
+        let plain = byte_width(self.packed_max);
+        let above = byte_width(self.packed_max.saturating_sub(self.packed_min));
+        if TAG_BASE_BYTES + self.count * above < self.count * plain {
+            Tags {
+                base: Some(self.packed_min),
+                width: above,
+            }
+        } else {
+            Tags {
+                base: None,
+                width: plain,
+            }
+        }
     }
 
     /// Whether point reads have to search the block, as no hash index leads them to the entry.
@@ -105,7 +121,8 @@ impl Sizes {
         let suffixes = self.key_bytes - self.count * self.prefix_len;
         let base = BLOCK_HEADER_BYTES + self.fingerprints() + self.prefix_len + suffixes + self.value_bytes;
         if self.uniform.is_some() {
-            return base + self.count * self.tag_width();
+            let tags = self.tags();
+            return base + tags.base_bytes() + self.count * tags.width;
         }
         let narrow = base + self.varint_bytes + 2 * self.count;
         if narrow <= NARROW_BYTES_MAX {
@@ -126,8 +143,9 @@ impl Sizes {
         let prefix_len = u16::try_from(self.prefix_len).expect("a prefix is cut at two bytes' worth");
         out[4..6].copy_from_slice(&prefix_len.to_le_bytes());
         if let Some((key_len, value_len)) = self.uniform {
-            flags |= BLOCK_UNIFORM;
-            out[7] = self.tag_width().to_le_bytes()[0];
+            let tags = self.tags();
+            flags |= BLOCK_UNIFORM | if tags.base.is_some() { BLOCK_TAG_BASE } else { 0 };
+            out[7] = tags.width.to_le_bytes()[0];
             out[8..12].copy_from_slice(&u32_len(key_len - self.prefix_len).to_le_bytes());
             out[12..16].copy_from_slice(&u32_len(value_len).to_le_bytes());
         } else if wide {
@@ -138,6 +156,24 @@ impl Sizes {
         }
         out[6] = flags;
         out
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Tags {
+    base: Option<u64>,
+    /// Bytes for each.
+    width: usize,
+}
+
+impl Tags {
+    fn base_bytes(&self) -> usize {
+        self.base.map_or(0, |_| TAG_BASE_BYTES)
+    }
+
+    fn put(&self, out: &mut Vec<u8>, packed: u64) {
+        let stored = packed - self.base.unwrap_or(0);
+        out.extend_from_slice(&stored.to_le_bytes()[..self.width]);
     }
 }
 
@@ -172,7 +208,8 @@ pub(crate) fn encode_lone_head(key: InternalKey<'_>, value_len: usize) -> Vec<u8
     let mut out = Vec::with_capacity(sizes.content_len() - value_len);
     out.extend_from_slice(&sizes.header(false));
     out.extend_from_slice(prefix);
-    out.extend_from_slice(&pack_tag(key.tag).to_le_bytes()[..sizes.tag_width()]);
+    // One tag is not shorter than itself: there is no base.
+    sizes.tags().put(&mut out, pack_tag(key.tag));
     out.extend_from_slice(suffix);
     out
 }
@@ -199,8 +236,10 @@ impl BlockBuilder {
     /// What the block would look like if it were encoded now; `None` where its entries differ in length.
     pub(crate) fn typical(&self) -> Option<TypicalBlock> {
         let (key_len, value_len) = self.sizes.uniform?;
-        let keys_start = BLOCK_HEADER_BYTES + self.sizes.fingerprints() + self.sizes.prefix_len;
-        let record_len = self.sizes.tag_width() + key_len - self.sizes.prefix_len;
+        let tags = self.sizes.tags();
+        let keys_start =
+            BLOCK_HEADER_BYTES + self.sizes.fingerprints() + tags.base_bytes() + self.sizes.prefix_len;
+        let record_len = tags.width + key_len - self.sizes.prefix_len;
         let (key_stride, values_start, value_stride) = if self.sizes.whole() {
             (record_len + value_len, 0, 0)
         } else {
@@ -292,10 +331,13 @@ impl BlockBuilder {
     }
 
     fn encode_uniform(&self, out: &mut Vec<u8>) {
-        let (tag_width, whole) = (self.sizes.tag_width(), self.sizes.whole());
+        let (tags, whole) = (self.sizes.tags(), self.sizes.whole());
+        if let Some(base) = tags.base {
+            out.extend_from_slice(&base.to_le_bytes());
+        }
         out.extend_from_slice(self.prefix());
         for entry in &self.entries {
-            out.extend_from_slice(&entry.packed.to_le_bytes()[..tag_width]);
+            tags.put(out, entry.packed);
             out.extend_from_slice(self.suffix(entry));
             if whole {
                 out.extend_from_slice(self.value(entry));

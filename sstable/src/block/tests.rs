@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{BlockBuilder, BlockDamage, BlockHeader, encode_lone_head, lone_content_len};
 use crate::fixture::{Entry, any_entries, any_key, cases, key_of, model_get};
-use crate::format::{BLOCK_FINGERPRINTS, BLOCK_UNIFORM, BLOCK_WHOLE, BLOCK_WIDE};
+use crate::format::{BLOCK_FINGERPRINTS, BLOCK_TAG_BASE, BLOCK_UNIFORM, BLOCK_WHOLE, BLOCK_WIDE};
 use crate::{InternalKey, SeqNo, Tag, key_hash};
 
 fn encode(entries: &[Entry]) -> Vec<u8> {
@@ -69,7 +69,7 @@ proptest! {
 
     #[test]
     fn random_bytes_do_no_harm(
-        mut content in prop::collection::vec(any::<u8>(), 16..200), count in 0u32..40, flags in 0u8..16,
+        mut content in prop::collection::vec(any::<u8>(), 16..200), count in 0u32..40, flags in 0u8..32,
         width in 0u8..9, suffix_len in 0u32..9, value_len in 0u32..9,
     ) {
         content[..4].copy_from_slice(&count.to_le_bytes());
@@ -81,6 +81,56 @@ proptest! {
         content[12..16].copy_from_slice(&if uniform { value_len } else { 0 }.to_le_bytes());
         walk(&content);
     }
+}
+
+#[test]
+fn tags_are_stored_above_the_smallest_one_where_that_is_shorter() {
+    use crate::fixture::put;
+    // What is stored of each tag, and whether above the block's smallest.
+    let stored = |seqnos: &[u64]| {
+        let entries: Vec<_> = (0..)
+            .zip(seqnos)
+            .map(|(n, seqno)| put([n], *seqno, b"v"))
+            .collect();
+        let content = encode_with(&entries, 0);
+        let header = BlockHeader::parse(&content).unwrap();
+        for (index, seqno) in seqnos.iter().enumerate() {
+            assert_eq!(header.entry(&content, index).unwrap().tag.seqno(), SeqNo(*seqno));
+        }
+        (content[7], content[6] & BLOCK_TAG_BASE != 0)
+    };
+    let million = 1 << 20;
+    assert_eq!(stored(&[million]), (3, false));
+    assert_eq!(stored(&[million; 4]), (3, false), "as long either way");
+    assert_eq!(stored(&[million; 5]), (1, true));
+    assert_eq!(stored(&[SeqNo::MAX.0, SeqNo::MAX.0 - 1]), (1, true));
+    assert_eq!(stored(&[SeqNo::MAX.0; 20]), (1, true));
+    let spread = |by: u64| [0, by, 2, 3, 4, 5, 6, 7, 8].map(|above| million + above);
+    assert_eq!(stored(&spread(31)), (1, true));
+    assert_eq!(stored(&spread(32)), (2, true), "256 above it");
+    assert_eq!(stored(&[&spread(32)[..], &[0]].concat()), (3, false));
+
+    let entries: Vec<_> = (0..9).map(|n| put([n], million, b"v")).collect();
+    let mut content = encode_with(&entries, 0);
+    let base = super::BLOCK_HEADER_BYTES..super::BLOCK_HEADER_BYTES + super::TAG_BASE_BYTES;
+    content[base.clone()].fill(0xff);
+    content[base.end] = 1;
+    let header = BlockHeader::parse(&content).unwrap();
+    assert!(
+        matches!(header.entry(&content, 0), Err(BlockDamage::Tag(0, u64::MAX))),
+        "past the largest number"
+    );
+    assert!(matches!(
+        BlockHeader::parse(&content[..base.end - 1]),
+        Err(BlockDamage::Header)
+    ));
+    let varied = [put("a", million, b"v"), put("b", million, b"longer")];
+    let mut content = encode(&varied);
+    content[6] |= BLOCK_TAG_BASE;
+    assert!(
+        matches!(BlockHeader::parse(&content), Err(BlockDamage::Header)),
+        "slots and a base exclude each other"
+    );
 }
 
 /// Reads all there is; must not panic.

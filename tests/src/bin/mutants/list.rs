@@ -715,6 +715,15 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         breaks: "a key that has its value behind it is compared where it lies",
     },
     Mutation {
+        name: "tag-base-forgotten",
+        area: "tables",
+        file: "sstable/src/block.rs",
+        before: "let packed = tag_base.saturating_add(stored);",
+        after: "let packed = tag_base.min(0).saturating_add(stored);",
+        suite: SSTABLE,
+        breaks: "an entry has the seqno that it was written with",
+    },
+    Mutation {
         name: "even-last-block-unchecked",
         area: "tables",
         file: "sstable/src/index.rs",
