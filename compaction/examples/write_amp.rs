@@ -1,5 +1,5 @@
-//! Write amplification of the picking and cutting rules, in a pure simulation: every level, plan, merge and cut is the
-//! crate's own, only the files are vectors.
+//! Write amplification of the picking and cutting rules and of the levels' shape, in a pure simulation: every level, plan, merge
+//! and cut is the crate's own, only the files are vectors.
 //!
 //! `cargo run --release -p siltstone-compaction --example write_amp`
 
@@ -12,6 +12,11 @@ use siltstone_compaction::{LEVELS, LeveledOptions, PickOrder};
 const KEYS: u64 = 400_000;
 const WRITES: u64 = 1_200_000;
 const ENTRIES_PER_FLUSH: u64 = 1600;
+
+/// Keys of the growing load, each put once; the sizes of its flushes and tables are the engine's, 256 times smaller.
+const GROWTH_KEYS: u64 = 580_000;
+const GROWTH_ENTRIES_PER_FLUSH: u64 = 1200;
+const GROWTH_MIB: u64 = (1 << 20) / 256;
 
 /// Sizes as by default, 1,024 times smaller: flushes and tables of 64 KiB, 256 KiB in the base level.
 fn options(pick_order: PickOrder) -> LeveledOptions {
@@ -73,6 +78,51 @@ fn main() {
             }
         }
     }
+    println!(
+        "\n{GROWTH_KEYS} keys, put once in random order: 50 million of 116 bytes, 256 times smaller; bytes that compactions wrote over those flushed"
+    );
+    println!(
+        "{:>7} {:>8} {:>10} {:>9} {:>9}",
+        "trigger", "base MiB", "multiplier", "at a tenth", "at the end"
+    );
+    for (trigger, base_mib, multiplier) in [
+        (16, 256, 10),
+        (32, 256, 10),
+        (16, 512, 10),
+        (16, 512, 5),
+        (16, 512, 3),
+        (32, 512, 5),
+        (48, 512, 5),
+    ] {
+        grow(trigger, base_mib, multiplier);
+    }
+}
+
+/// A load that never waits for its compactions and never lets them wait either.
+fn grow(trigger: usize, base_mib: u64, multiplier: u64) {
+    let mut lsm = Lsm::new(LeveledOptions {
+        l0_compaction_trigger: trigger,
+        level_base_bytes: base_mib * GROWTH_MIB,
+        level_multiplier: multiplier,
+        target_table_bytes: 64 * GROWTH_MIB,
+        max_compaction_bytes: 25 * 64 * GROWTH_MIB,
+        ..LeveledOptions::default()
+    });
+    let mut at_a_tenth = 0.0;
+    for index in 0..GROWTH_KEYS {
+        // Odd, so that no key comes twice.
+        let key = index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        lsm.write(&key.to_be_bytes(), Some(vec![7; 24]));
+        if (index + 1) % GROWTH_ENTRIES_PER_FLUSH == 0 {
+            lsm.flush();
+            lsm.run_to_idle();
+        }
+        if index + 1 == GROWTH_KEYS / 10 {
+            at_a_tenth = lsm.compacted_bytes as f64 / lsm.flushed_bytes as f64;
+        }
+    }
+    let at_the_end = lsm.compacted_bytes as f64 / lsm.flushed_bytes as f64;
+    println!("{trigger:>7} {base_mib:>8} {multiplier:>10} {at_a_tenth:>10.2} {at_the_end:>10.2}");
 }
 
 fn run(name: &str, next_key: NextKey, pick_order: PickOrder, aligned_cuts: bool) {
