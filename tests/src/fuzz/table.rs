@@ -239,6 +239,26 @@ pub(super) fn build(filter: FilterKind, compression: Compression, keys: u32, val
     fs.read_file(&path).expect("it has just been written")
 }
 
+/// A table as sorted loads leave them: records of one length, late seqnos, blocks that are all a page, a hash index.
+fn build_pages() -> Vec<u8> {
+    let fs = MemFs::new();
+    let path = Path::new(DIR).join("000001.sst");
+    fs.create_dir_all(Path::new(DIR)).expect("memory has room");
+    let options = TableOptions {
+        filter: FilterKind::HashIndex,
+        ..TableOptions::default()
+    };
+    let mut builder = TableBuilder::new(fs.create(&path).expect("memory has room"), &path, options);
+    for key in 0..80_u32 {
+        let tag = Tag::new(SeqNo((1 << 30) + u64::from(key)), ValueKind::Put);
+        builder
+            .add(InternalKey::new(&key.to_be_bytes(), tag), &[7; 100])
+            .expect("in order");
+    }
+    builder.finish().expect("memory has room");
+    fs.read_file(&path).expect("it has just been written")
+}
+
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     let zstd = Compression::Zstd { level: 1 };
     let mut seeds = vec![
@@ -254,12 +274,24 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     ];
     let own = TEMPLATE.files.iter().find(|(path, _)| *path == TEMPLATE.table);
     seeds.extend(own.map(|(_, bytes)| bytes.clone()));
+    seeds.push(build_pages());
     seeds
 }
 
 #[cfg(test)]
 mod tests {
+    use siltstone_sstable::format::{BLOCK_TAG_BASE, BLOCK_UNIFORM, BLOCK_WHOLE};
+
     use super::*;
+
+    #[test]
+    fn a_seed_has_a_base_of_tags_and_an_index_without_offsets() {
+        let pages = build_pages();
+        let flags = pages[6];
+        assert_eq!(flags, BLOCK_UNIFORM | BLOCK_WHOLE | BLOCK_TAG_BASE);
+        let directory = u64_at(&pages, pages.len() - FOOTER_BYTES).unwrap();
+        assert_eq!(u32_at(&pages, directory), Some(SECTION_EVEN_INDEX as usize));
+    }
 
     #[test]
     fn mending_makes_a_table_of_one_whose_bytes_were_changed() {
