@@ -111,7 +111,7 @@ fn prepare(file: &File, path: &Path, capacity_bytes: u64, io: LogIo) -> Result<O
         .len(len)
         .map_raw(file)
         .map_err(|source| Error::io("map log segment", path, source))?;
-    // A page that is dirty is written as a whole, and pages that come by reading ahead are up to a hundred times as large.
+    // A page that is dirty is written as a whole, and pages that come by reading ahead are several times as large.
     // Nobody reads here; it is advice only.
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::Random);
