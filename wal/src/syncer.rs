@@ -212,7 +212,8 @@ impl LogSyncer {
         outcome
     }
 
-    /// Removes the spare: the next segment is made when there is need for one, under the same id.
+    /// Removes the spare: the next segment is made when there is need for one, under the same id unless a later one has been
+    /// used up (by a creation that failed, and may have left its file).
     ///
     /// # Errors
     /// Of the removal; the id is used up then.
@@ -223,7 +224,9 @@ impl LogSyncer {
             return Ok(());
         };
         self.remove_segment(id)?;
-        creation.next_segment = id;
+        if creation.next_segment == id.next() {
+            creation.next_segment = id;
+        }
         Ok(())
     }
 

@@ -139,6 +139,20 @@ fn a_failed_sync_of_the_directory_ends_the_log() {
     assert!(syncer.sync_to(RecordSeq(1)).is_err());
 }
 
+/// A file that nobody knows of is left under the id after the spare's: whoever goes on must not come to it.
+#[test]
+fn a_spare_that_is_removed_gives_its_id_back_only_if_none_was_used_up_since() {
+    let (fs, mut log, syncer) = faulty();
+    append_to(&mut log, 1);
+    syncer.prepare().expect("prepared");
+    fail(&fs, OpKind::SyncDir, FaultEffect::FailedSync);
+    log.append(&[&[1; 9000]])
+        .expect_err("larger than the spare, and its own segment's name is not durable");
+    assert!(fs.exists(&segment_path(dir(), SegmentId(3))).expect("known"));
+    syncer.remove_spare().expect("removed");
+    assert_eq!(syncer.next_segment(), SegmentId(4));
+}
+
 #[test]
 fn another_failure_to_create_a_segment_is_final_for_the_log_but_not_for_preparing() {
     let (fs, mut log, syncer) = faulty();

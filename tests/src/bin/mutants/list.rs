@@ -132,10 +132,19 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "removed-spare-takes-its-id-along",
         area: "wal",
         file: "wal/src/syncer.rs",
-        before: "        self.remove_segment(id)?;\n        creation.next_segment = id;",
-        after: "        self.remove_segment(id)?;",
+        before: "            creation.next_segment = id;\n",
+        after: "",
         suite: WAL,
         breaks: "the segment after a removed spare has its id",
+    },
+    Mutation {
+        name: "removed-spare-gives-back-later-ids",
+        area: "wal",
+        file: "wal/src/syncer.rs",
+        before: "if creation.next_segment == id.next() {",
+        after: "if creation.next_segment >= id.next() {",
+        suite: WAL,
+        breaks: "a segment's id that a failed creation has used up is not used again",
     },
     // Group commit and durability.
     Mutation {
