@@ -212,49 +212,51 @@ fn mend_block(bytes: &mut [u8], block: Range<usize>, index: usize) {
 
 /// A table of `keys`, each with a put and, every third time, an older tombstone.
 pub(super) fn build(filter: FilterKind, compression: Compression, keys: u32, value_bytes: usize) -> Vec<u8> {
-    let fs = MemFs::new();
-    let path = Path::new(DIR).join("000001.sst");
-    fs.create_dir_all(Path::new(DIR)).expect("memory has room");
     let options = TableOptions {
         block_size_bytes: 512,
         compression,
         filter,
     };
-    let mut builder = TableBuilder::new(fs.create(&path).expect("memory has room"), &path, options);
-    for key in 0..keys {
-        let user_key = format!("key{key:05}");
-        let newest = Tag::new(SeqNo(u64::from(key) + 10), ValueKind::Put);
-        let value = vec![b'a' + user_key.as_bytes()[7] % 16; value_bytes + key as usize % 3];
-        builder
-            .add(InternalKey::new(user_key.as_bytes(), newest), &value)
-            .expect("in order");
-        if key % 3 == 0 {
-            let older = Tag::new(SeqNo(5), ValueKind::Delete);
-            builder
-                .add(InternalKey::new(user_key.as_bytes(), older), b"")
-                .expect("in order");
+    write_table(options, |builder| {
+        for key in 0..keys {
+            let user_key = format!("key{key:05}");
+            let newest = Tag::new(SeqNo(u64::from(key) + 10), ValueKind::Put);
+            let value = vec![b'a' + user_key.as_bytes()[7] % 16; value_bytes + key as usize % 3];
+            builder.add(InternalKey::new(user_key.as_bytes(), newest), &value)?;
+            if key % 3 == 0 {
+                let older = Tag::new(SeqNo(5), ValueKind::Delete);
+                builder.add(InternalKey::new(user_key.as_bytes(), older), b"")?;
+            }
         }
-    }
-    builder.finish().expect("memory has room");
-    fs.read_file(&path).expect("it has just been written")
+        Ok(())
+    })
 }
 
 /// A table as sorted loads leave them: records of one length, late seqnos, blocks that are all a page, a hash index.
 fn build_pages() -> Vec<u8> {
-    let fs = MemFs::new();
-    let path = Path::new(DIR).join("000001.sst");
-    fs.create_dir_all(Path::new(DIR)).expect("memory has room");
     let options = TableOptions {
         filter: FilterKind::HashIndex,
         ..TableOptions::default()
     };
+    write_table(options, |builder| {
+        for key in 0..80_u32 {
+            let tag = Tag::new(SeqNo((1 << 30) + u64::from(key)), ValueKind::Put);
+            builder.add(InternalKey::new(&key.to_be_bytes(), tag), &[7; 100])?;
+        }
+        Ok(())
+    })
+}
+
+/// The bytes of a table of what `fill` adds, in order.
+fn write_table(
+    options: TableOptions,
+    fill: impl FnOnce(&mut TableBuilder) -> siltstone::Result<()>,
+) -> Vec<u8> {
+    let fs = MemFs::new();
+    let path = Path::new(DIR).join("000001.sst");
+    fs.create_dir_all(Path::new(DIR)).expect("memory has room");
     let mut builder = TableBuilder::new(fs.create(&path).expect("memory has room"), &path, options);
-    for key in 0..80_u32 {
-        let tag = Tag::new(SeqNo((1 << 30) + u64::from(key)), ValueKind::Put);
-        builder
-            .add(InternalKey::new(&key.to_be_bytes(), tag), &[7; 100])
-            .expect("in order");
-    }
+    fill(&mut builder).expect("in order");
     builder.finish().expect("memory has room");
     fs.read_file(&path).expect("it has just been written")
 }
