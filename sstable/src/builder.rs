@@ -305,11 +305,14 @@ impl TableBuilder {
         }
         self.settle(first_len)?;
         let start = self.output.offset();
-        let end = start + size;
+        let (first_end, end) = (start + first_len, start + size);
         let page_end = end - end % PAGE_BYTES;
-        // End with a page if that holds the first entry at least.
-        self.block_end = if page_end >= start + first_len {
+        // An entry that crosses a page end, and has to, draws no others with it: who reads those would wait for two pages.
+        let first_crosses = start / PAGE_BYTES != (first_end - 1) / PAGE_BYTES;
+        self.block_end = if first_end <= page_end {
             page_end
+        } else if first_crosses {
+            first_end
         } else {
             end
         };

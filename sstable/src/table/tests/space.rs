@@ -94,6 +94,32 @@ fn a_page_s_end_is_not_left_to_a_block_of_one_entry() {
 }
 
 #[test]
+fn an_entry_that_lies_on_two_pages_is_alone_in_its_block() {
+    // Of these, a page end leaves more room than may be padding.
+    for (value_len, block_size_bytes) in [(1024, 4096), (1100, 4096), (1500, 2048)] {
+        let entries = entries(if cfg!(miri) { 20 } else { 700 }, value_len);
+        let options = TableOptions {
+            block_size_bytes,
+            ..TableOptions::default()
+        };
+        let (bytes, _) = build(&entries, options);
+        let blocks = data_blocks(&bytes);
+        let page = |at: u64| at / 4096;
+        let across: Vec<_> = blocks
+            .iter()
+            .filter(|block| page(block.offset) != page(block.offset + block.stored_bytes - 1))
+            .collect();
+        assert!(!across.is_empty());
+        assert!(across.iter().all(|block| block.entries == 1), "{across:?}");
+        assert!(
+            block_size_bytes < 4096 || blocks.len() < entries.len() / 2,
+            "{} blocks",
+            blocks.len()
+        );
+    }
+}
+
+#[test]
 fn padding_is_bounded_and_large_entries_do_without() {
     let entries = entries(if cfg!(miri) { 20 } else { 400 }, 1500);
     let (bytes, summary) = build(&entries, TableOptions::default());

@@ -741,6 +741,15 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         suite: SSTABLE,
         breaks: "a block ends behind its start",
     },
+    Mutation {
+        name: "crossing-entry-draws-others",
+        area: "tables",
+        file: "sstable/src/builder.rs",
+        before: "} else if first_crosses {",
+        after: "} else if first_crosses && size == 0 {",
+        suite: SSTABLE,
+        breaks: "records that need not lie on two pages lie on one",
+    },
 ];
 
 #[cfg(test)]
