@@ -111,7 +111,7 @@ impl Core {
             &self.mapped_tables,
             max,
         )?;
-        table.verify_filter()?;
+        table.load()?;
         populate(&table);
         Ok(table)
     }

@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, Sender, TrySendError, after, never};
 use parking_lot::Mutex;
 use siltstone_compaction::{InFlight, Plan, pick, scores};
 use siltstone_vfs::{Error, ErrorKind, Result, lower_thread_priority};
@@ -26,7 +27,7 @@ pub(crate) enum Job {
     Flush(Arc<Tree>),
     /// Carry out a plan.
     Compact(Arc<Tree>, Box<Plan>),
-    /// Verify the filter, and fill the page tables, of a table that was there when the database was opened.
+    /// Verify index and filter, and fill the page tables, of a table that was there when the database was opened.
     Populate(Arc<TableHandle>),
 }
 
@@ -50,6 +51,10 @@ pub(crate) enum Class {
     Compact,
 }
 
+/// How long after opening the tables found are left alone. Filling page tables would take memory bandwidth, locks of the address
+/// space and a processor from the first reads, and from a process that opens the database for one read and goes.
+const FIRST_READS: Duration = Duration::from_millis(3);
+
 /// Says "look for work" to the workers of each class.
 pub(crate) struct Scheduler {
     /// Set under the commit lock, so apart from what another lock guards.
@@ -66,6 +71,8 @@ pub(crate) struct Scheduler {
 struct Running {
     preparing_log: bool,
     populating: usize,
+    /// It is too early for [`Job::Populate`]: see [`FIRST_READS`].
+    just_opened: bool,
     /// Tables that wait for [`Job::Populate`]. Weak: none of them outlives its last view for that.
     unpopulated: Vec<Weak<TableHandle>>,
     flushing: HashSet<KeyspaceId>,
@@ -229,8 +236,8 @@ impl Core {
                 match handle.table() {
                     Ok(table) => {
                         crate::core::populate(table);
-                        // Reads go on without a damaged one.
-                        table.verify_filter().map_err(Trouble::Input)
+                        // Reads go on without a damaged filter; those that need a damaged index fail.
+                        table.load().map_err(Trouble::Input)
                     }
                     Err(_) => Ok(()),
                 }
@@ -375,8 +382,7 @@ impl Core {
             }
             self.schedule();
             // A lost wake-up would cost one interval, not a hang.
-            self.progress
-                .wait_beyond(seen, std::time::Duration::from_millis(100));
+            self.progress.wait_beyond(seen, Duration::from_millis(100));
         }
     }
 
@@ -426,6 +432,9 @@ impl Core {
 }
 
 fn take_unpopulated(running: &mut Running) -> Option<Job> {
+    if running.just_opened {
+        return None;
+    }
     while let Some(table) = running.unpopulated.pop() {
         if let Some(table) = table.upgrade() {
             running.populating += 1;
@@ -505,6 +514,7 @@ impl Threads {
     /// # Errors
     /// Where a thread cannot be had; those already started are joined.
     pub(crate) fn start(core: &Arc<Core>, inboxes: &Inboxes, garbage: &Receiver<Garbage>) -> Result<Threads> {
+        core.scheduler.running.lock().just_opened = true;
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         let mut threads = Threads {
             stop: Some(stop),
@@ -567,9 +577,18 @@ fn work(core: &Core, class: Class, inbox: &Receiver<()>, stopped: &Receiver<()>)
         Class::Flush => lower_thread_priority(core.options.flush_nice),
         Class::Compact => lower_thread_priority(core.options.compaction_nice),
     }
+    let mut first_reads = if class == Class::Log {
+        after(FIRST_READS)
+    } else {
+        never()
+    };
     loop {
         crossbeam_channel::select! {
             recv(inbox) -> token => if token.is_err() { return },
+            recv(first_reads) -> _ => {
+                first_reads = never();
+                core.scheduler.running.lock().just_opened = false;
+            }
             recv(stopped) -> _ => return,
         }
         while let Some(job) = core.take_job(class) {

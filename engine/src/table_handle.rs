@@ -56,13 +56,12 @@ impl TableHandle {
     /// The newest entry of `key` up to `seqno`; `hash` is the key's.
     ///
     /// # Errors
-    /// Those of the table, and where it could not be opened, that error for every key of its range.
+    /// Those of the table, and where it could not be opened, that error; for keys of its range only.
     #[inline]
     pub(crate) fn get(&self, key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<TableEntry<'_>>> {
-        match &self.table {
-            Ok(table) => table.get(key, hash, seqno),
-            Err(error) if self.meta.contains(key) => Err(error.clone()),
-            Err(_) => Ok(None),
+        match self.table().and_then(|table| table.get(key, hash, seqno)) {
+            Err(_) if !self.meta.contains(key) => Ok(None),
+            found => found,
         }
     }
 

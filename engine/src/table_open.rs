@@ -31,8 +31,8 @@ pub(crate) fn open_table(
     };
     let open = || {
         let mapping = fs.open_table(path, lock, mode)?;
-        let table = Table::open_without_filter(mapping, id, Arc::clone(cache)).map(Arc::new)?;
-        // After the index has been read, from one end to the other. As good as `populate`'s if it fails.
+        let table = Table::open_lazily(mapping, id, Arc::clone(cache)).map(Arc::new)?;
+        // As good as `populate`'s if it fails.
         let _ = table.mapping().advise(Advice::Random);
         Ok(table)
     };

@@ -181,8 +181,8 @@ pub(crate) fn open_with_cache(bytes: &[u8], mode: MapMode, cache: Arc<BlockCache
     Table::open(map(bytes, mode)?, ID, cache).map(Arc::new)
 }
 
-pub(crate) fn open_without_filter(bytes: &[u8], mode: MapMode) -> Result<Table> {
-    Table::open_without_filter(map(bytes, mode)?, ID, BlockCache::new(1 << 20))
+pub(crate) fn open_lazily(bytes: &[u8], mode: MapMode) -> Result<Table> {
+    Table::open_lazily(map(bytes, mode)?, ID, BlockCache::new(1 << 20))
 }
 
 fn map(bytes: &[u8], mode: MapMode) -> Result<Mapping> {

@@ -1,6 +1,7 @@
 //! An open table: point reads, where the mapping put the bytes.
 
 mod block_access;
+mod blocks;
 mod iter;
 mod open;
 mod pinned;
@@ -11,18 +12,17 @@ mod verify;
 use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use siltstone_vfs::{Mapping, Result, prefetch, prefetch_range};
 
 use crate::block::{BlockHeader, RawEntry};
 use crate::filter::{Filter, HashIndex, Place, TypicalBlock, misplaced};
 use crate::format::{Section, index as to_index};
-use crate::index::Index;
 use crate::{BlockCache, BlockSlice, Properties, SeqNo, TableId, Tag};
 
 use block_access::Content;
+use blocks::Blocks;
 
 pub use iter::TableIter;
 pub(crate) use section::SectionBytes;
@@ -31,21 +31,18 @@ pub use verify::{BlockKind, BlockLayout, VerifySummary};
 /// The reader of one table file. `Send` and `Sync`; reads take no lock, and for an uncompressed block of a mapped table
 /// neither allocate nor count references.
 ///
-/// [`open`](Table::open) verifies the checksums of directory, index, filter and properties; a data block's checksum is
+/// [`open`](Table::open) verifies the checksums of directory, properties, index and filter; a data block's checksum is
 /// verified when it is first touched. The mapping's advice and population are the caller's business.
 pub struct Table {
     mapping: Mapping,
     id: TableId,
     cache: Arc<BlockCache>,
-    index: Index,
-    /// To be asked by way of [`Table::filter`].
-    filter: Filter,
-    /// Whether the filter's checksum has been verified. Only ever set.
-    filter_is_sound: AtomicBool,
+    /// Once the index has been found sound. To be asked for by way of [`Table::blocks`].
+    blocks: OnceLock<Blocks>,
+    /// Once it has been found sound. To be asked by way of [`Table::filter`].
+    filter: OnceLock<Filter>,
     properties: Properties,
     sections: Vec<Section>,
-    /// One bit a block: its checksum has been verified. Only ever set.
-    verified: Box<[AtomicU64]>,
     /// Whether blocks may be compressed: else no trailer is looked at after the first touch.
     compressed: bool,
 }
@@ -108,11 +105,7 @@ impl Table {
     /// The filter, once it is known to be sound.
     #[inline]
     fn filter(&self) -> &Filter {
-        if self.filter_is_sound.load(Ordering::Acquire) {
-            &self.filter
-        } else {
-            &UNKNOWN
-        }
+        self.filter.get().unwrap_or(&UNKNOWN)
     }
 
     /// Goes to the newest entry of the key at once. Where an older one is wanted, the search starts anew.
@@ -143,11 +136,12 @@ impl Table {
         typical: &TypicalBlock,
         user_key: &[u8],
     ) -> Result<Option<TableEntry<'_>>> {
-        if place.block() >= self.index.count() {
+        let blocks = self.blocks()?;
+        if place.block() >= blocks.count() {
             return Err(misplaced(&self.mapping, place));
         }
-        self.prefetch_place(place, typical);
-        let content = self.content(self.index.view(&self.mapping), place.block(), true, |_| false)?;
+        self.prefetch_place(blocks, place, typical);
+        let content = self.content(blocks, place.block(), true, |_| false)?;
         let bytes = content.bytes();
         let header = BlockHeader::parse(bytes).map_err(|damage| self.damaged_block(place.block(), damage))?;
         if place.entry() >= header.count() {
@@ -162,15 +156,12 @@ impl Table {
     /// Starts to load everything that reading the entry at `place` will touch, if its block looks like most. The header
     /// says where in a block the entry is: without this, its own lines could only be asked for when that has come.
     #[inline]
-    fn prefetch_place(&self, place: Place, typical: &TypicalBlock) {
+    fn prefetch_place(&self, blocks: &Blocks, place: Place, typical: &TypicalBlock) {
         let Some(bytes) = self.mapping.bytes() else { return };
-        if self.compressed || place.block() >= self.index.count() {
+        if self.compressed || place.block() >= blocks.count() {
             return;
         }
-        let (start, _) = self
-            .index
-            .block_range(self.index.view(&self.mapping), place.block());
-        let start = to_index(start);
+        let start = to_index(blocks.range_of(&self.mapping, place.block()).0);
         prefetch(bytes, start);
         let (key_stride, value_stride) = (usize::from(typical.key_stride), usize::from(typical.value_stride));
         let key = start + usize::from(typical.keys_start) + place.entry() * key_stride;
@@ -192,21 +183,26 @@ impl Table {
         match self.filter() {
             Filter::HashIndex(hashed) => hashed
                 .next(&mut hashed.probe(hash), &self.mapping)
-                .inspect(|place| self.prefetch_place(*place, &hashed.typical))
+                .inspect(|place| {
+                    if let Some(blocks) = self.blocks.get() {
+                        self.prefetch_place(blocks, *place, &hashed.typical);
+                    }
+                })
                 .is_some(),
             filter => filter.may_contain(&self.mapping, hash),
         }
     }
 
     fn get_in_order(&self, user_key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<TableEntry<'_>>> {
-        let index = self.index.view(&self.mapping);
-        let mut block = self.index.find(index, user_key);
-        while block < self.index.count() {
-            if let Some(found) = self.get_in_block(index, block, user_key, hash, seqno)? {
+        let blocks = self.blocks()?;
+        let (index, view) = (&blocks.index, blocks.index.view(&self.mapping));
+        let mut block = index.find(view, user_key);
+        while block < index.count() {
+            if let Some(found) = self.get_in_block(blocks, block, user_key, hash, seqno)? {
                 return Ok(Some(found));
             }
             // Versions of one key may go on in the next block: then it is the separator.
-            if !self.index.separator_is(index, block, user_key) {
+            if !index.separator_is(view, block, user_key) {
                 break;
             }
             block += 1;
@@ -217,13 +213,13 @@ impl Table {
     #[inline]
     fn get_in_block<'t>(
         &'t self,
-        index: &[u8],
+        blocks: &Blocks,
         block: usize,
         user_key: &[u8],
         hash: u64,
         seqno: SeqNo,
     ) -> Result<Option<TableEntry<'t>>> {
-        let content = self.content(index, block, true, |_| false)?;
+        let content = self.content(blocks, block, true, |_| false)?;
         let bytes = content.bytes();
         let found = BlockHeader::parse(bytes)
             .and_then(|header| header.find(bytes, user_key, hash, seqno))
@@ -274,13 +270,17 @@ impl Table {
 
     /// About how many bytes of the file lie before `user_key`: the start of the block that would hold it. Reads the
     /// index only.
-    pub fn approximate_bytes_before(&self, user_key: &[u8]) -> u64 {
-        let view = self.index.view(&self.mapping);
-        let block = self.index.find(view, user_key);
-        if block == self.index.count() {
-            return self.index.block_range(view, block - 1).1;
-        }
-        self.index.block_range(view, block).0
+    ///
+    /// # Errors
+    /// Those of the index, where no other read has found it sound.
+    pub fn approximate_bytes_before(&self, user_key: &[u8]) -> Result<u64> {
+        let blocks = self.blocks()?;
+        let block = blocks.index.find(blocks.index.view(&self.mapping), user_key);
+        Ok(if block == blocks.count() {
+            blocks.range_of(&self.mapping, block - 1).1
+        } else {
+            blocks.range_of(&self.mapping, block).0
+        })
     }
 }
 

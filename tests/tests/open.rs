@@ -1,9 +1,14 @@
 //! What opening costs, in I/O, and that what is put off until after it survives a crash at any time.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use siltstone::vfs::{FaultFs, Fs, ManualClock, MemFs};
-use siltstone::{BackgroundMode, Db, Durability, Environment, KeyspaceOptions, Options, WriteOptions};
+use siltstone::vfs::{FaultFs, Fs, ManualClock, MapMode, MemFs};
+use siltstone::{
+    BackgroundMode, Db, Durability, Environment, ErrorKind, KeyspaceOptions, Options, VerifyOptions,
+    WriteOptions,
+};
+use siltstone_sstable::{BlockCache, BlockKind, Table, TableId};
 
 fn small() -> Options {
     Options::default()
@@ -211,4 +216,89 @@ fn damage_behind_a_closed_segment_is_refused() {
         let error = small().open_with("db", environment).expect_err("damage");
         assert_eq!(error.kind(), siltstone::ErrorKind::Corruption, "{from}: {error}");
     }
+}
+
+/// Whether damage lies in what the open looks at, or in what it leaves to the first read.
+#[test]
+fn a_damaged_index_is_met_by_the_reads_that_need_it_and_the_rest_goes_on() {
+    let mem = MemFs::new();
+    let db = open(&mem);
+    put(&db, 0, 600);
+    db.flush_all().expect("flushed");
+    db.compact::<&[u8]>(..).expect("compacted");
+    db.close().expect("closed");
+
+    let paths = mem.files().into_iter().map(|(path, _)| path);
+    let mut tables: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
+        .map(|path| {
+            let lock = mem.lock_dir(Path::new("db")).expect("locked");
+            let mapping = mem.open_table(&path, &lock, MapMode::Map).expect("mapped");
+            let table = Table::open(mapping, TableId(0), BlockCache::new(0)).expect("opened");
+            let layout = table.layout().expect("read");
+            let index = layout.iter().find(|part| part.kind == BlockKind::Index);
+            let index = index.expect("an index").offset;
+            let keys = table.properties().smallest_key.clone()..=table.properties().largest_key.clone();
+            (keys, path, index)
+        })
+        .collect();
+    tables.sort_by(|a, b| a.0.start().cmp(b.0.start()));
+    assert!(tables.len() >= 3, "{tables:?}");
+    let (keys, path, index) = &tables[1];
+    let whole = mem.read_file(path).expect("read");
+    let mut damaged = whole.clone();
+    damaged[usize::try_from(*index).expect("small") + 40] ^= 1;
+    mem.write_file(path, damaged).expect("damaged");
+
+    let db = open(&mem);
+    assert!(db.recovery().damaged_tables.is_empty(), "{:?}", db.recovery());
+    let is_told = |error: &siltstone::Error| {
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+        assert_eq!(
+            (error.path(), error.offset()),
+            (Some(&**path), Some(*index)),
+            "{error}"
+        );
+    };
+    for round in 0..2 {
+        let mut failed = 0;
+        for n in 0..600_u32 {
+            let key = n.to_be_bytes();
+            let in_range = keys.contains(&key.to_vec());
+            match (db.get(key), db.multi_get(&[key]).remove(0)) {
+                (Ok(Some(value)), Ok(Some(same))) if !in_range => assert_eq!(value, same),
+                (Err(error), Err(same)) if in_range => {
+                    is_told(&error);
+                    is_told(&same);
+                    failed += 1;
+                }
+                other => panic!("round {round}, key {n}: {other:?}"),
+            }
+        }
+        assert!(failed > 50 && failed < 500, "{failed}");
+        let before = u32::from_be_bytes(keys.start()[..].try_into().expect("four bytes"));
+        let between = [&(before - 1).to_be_bytes()[..], &[0]].concat();
+        assert!(db.get(between).expect("in no table").is_none());
+        let mut walk = db.iter().expect("the first table is sound");
+        for n in 0..before - 1 {
+            let (key, _) = walk.next().expect("there").expect("another table");
+            assert_eq!(key[..], n.to_be_bytes());
+        }
+        let error = walk.find_map(Result::err);
+        is_told(&error.expect("the walk comes to the damaged table"));
+        let report = db.verify(&VerifyOptions::default()).expect("verified");
+        assert_eq!(report.damage.len(), 1);
+        is_told(&report.damage[0].1);
+        // The first round is before any background job has looked at the tables.
+        let jobs = (0..100)
+            .take_while(|_| db.run_background_job().expect("no output failed"))
+            .count();
+        assert!(jobs < 50, "{jobs} jobs, and still no end");
+    }
+    assert!(!db.metrics().background_errors.is_empty());
+    put(&db, 600, 610);
+    drop(db);
+
+    mem.write_file(path, whole).expect("restored");
+    check(&open(&mem), 610, "after the file was restored");
 }

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use siltstone_vfs::{Advice, Error, Result};
 
@@ -16,6 +15,7 @@ use crate::index::block_span;
 use crate::options::unknown;
 
 use super::Table;
+use super::blocks::Blocks;
 
 /// A block's content.
 pub(super) enum Content<'t> {
@@ -35,34 +35,35 @@ impl Content<'_> {
 }
 
 impl Table {
-    /// The content of block `block`, which must be below the count; `index` is the index's view. Blocks that had to be
-    /// fetched or decompressed go into the cache if `fill_cache`. `is_asked_for` says whether a place in the file is on its
-    /// way from the disk already.
+    /// The content of block `block`, which must be below the count of `blocks`, the table's. Blocks that had to be fetched or
+    /// decompressed go into the cache if `fill_cache`. `is_asked_for` says whether a place in the file is on its way from
+    /// the disk already.
     #[inline]
     pub(super) fn content(
         &self,
-        index: &[u8],
+        blocks: &Blocks,
         block: usize,
         fill_cache: bool,
         is_asked_for: impl FnOnce((u64, u64)) -> bool,
     ) -> Result<Content<'_>> {
-        let range = self.index.block_range(index, block);
+        let range = blocks.range_of(&self.mapping, block);
         if let Some(bytes) = self.mapping.bytes()
             && !self.compressed
             && let Some(stored) = bytes.get(block_span(range))
             && let Some((content, _)) = stored.split_last_chunk::<BLOCK_TRAILER_BYTES>()
         {
-            if !self.is_verified(block) {
-                self.verify_first(block, range, stored, is_asked_for(range))?;
+            if !blocks.is_verified(block) {
+                self.verify_first(blocks, block, range, stored, is_asked_for(range))?;
             }
             return Ok(Content::Mapped(content));
         }
-        self.content_elsewhere(range, block, fill_cache, is_asked_for(range))
+        self.content_elsewhere(blocks, range, block, fill_cache, is_asked_for(range))
     }
 
     /// Blocks of compressed tables, and of tables that are not mapped.
     fn content_elsewhere(
         &self,
+        blocks: &Blocks,
         range: (u64, u64),
         block: usize,
         fill_cache: bool,
@@ -72,8 +73,8 @@ impl Table {
             let stored = bytes.get(block_span(range)).unwrap_or_default();
             let trailer = BlockTrailer::decode(stored);
             if trailer.is_some_and(|trailer| trailer.compression == 0) {
-                if !self.is_verified(block) {
-                    self.verify_first(block, range, stored, is_asked_for)?;
+                if !blocks.is_verified(block) {
+                    self.verify_first(blocks, block, range, stored, is_asked_for)?;
                 }
                 let content = stored.len().saturating_sub(BLOCK_TRAILER_BYTES);
                 return Ok(Content::Mapped(&stored[..content]));
@@ -106,29 +107,24 @@ impl Table {
         Ok(stored)
     }
 
-    /// Relaxed is enough, here and in `set_verified`: the bit stands for no memory that the thread which set it has
-    /// written. The bytes are the mapping's, the same for all threads and never written; a thread that misses the bit
-    /// verifies once more.
-    #[inline]
-    fn is_verified(&self, block: usize) -> bool {
-        self.verified[block / 64].load(Ordering::Relaxed) & (1 << (block % 64)) != 0
-    }
-
-    fn set_verified(&self, block: usize) {
-        self.verified[block / 64].fetch_or(1 << (block % 64), Ordering::Relaxed);
-    }
-
     /// Verifies a block that is touched for the first time, and so may have to come from the disk: all its pages at
     /// once, not one after the other.
     #[cold]
-    fn verify_first(&self, block: usize, range: (u64, u64), stored: &[u8], is_asked_for: bool) -> Result<()> {
+    fn verify_first(
+        &self,
+        blocks: &Blocks,
+        block: usize,
+        range: (u64, u64),
+        stored: &[u8],
+        is_asked_for: bool,
+    ) -> Result<()> {
         let (offset, len) = (range.0, range.1 - range.0);
         if !is_asked_for {
             // Advice makes it faster, never right or wrong.
             let _ = self.mapping.advise(Advice::WillNeed { offset, len });
         }
         self.verify_block(block, offset, stored)?;
-        self.set_verified(block);
+        blocks.set_verified(block);
         Ok(())
     }
 
@@ -209,7 +205,10 @@ impl Table {
 
     #[cold]
     pub(super) fn damaged_block(&self, block: usize, damage: BlockDamage) -> Error {
-        let (offset, _) = self.index.block_range(self.index.view(&self.mapping), block);
+        let offset = self
+            .blocks
+            .get()
+            .map_or(0, |blocks| blocks.range_of(&self.mapping, block).0);
         damage
             .into_error()
             .context(&format!("block {block}"))

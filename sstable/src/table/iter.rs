@@ -12,6 +12,7 @@ use crate::iterator::pass_user_key;
 use crate::{InternalIterator, InternalKey, SeqNo, Tag, ValueKind};
 
 use super::Table;
+use super::blocks::Blocks;
 use super::pinned::PinnedBlock;
 use super::read_ahead::ReadAhead;
 
@@ -146,26 +147,33 @@ impl TableIter {
 
     #[inline(never)]
     fn first_of(&mut self, block: usize) -> Result<()> {
-        if block == self.table().index.count() {
-            self.valid = false;
+        self.valid = false;
+        let table = self.pinned.table();
+        let blocks = table.blocks()?;
+        if block == blocks.count() {
             return Ok(());
         }
-        let table = self.pinned.table();
-        self.ahead.forwards(&table.mapping, table.range_of(block));
+        self.ahead
+            .forwards(&table.mapping, blocks.range_of(&table.mapping, block));
         self.load_block(block)?;
         // A walk that has come here will get there.
-        self.table().prefetch_block(block + 1, SEARCHED_LINES);
+        let table = self.pinned.table();
+        table.prefetch_block(table.blocks()?, block + 1, SEARCHED_LINES);
         self.load_entry(0)
     }
 
     #[inline(never)]
     fn last_of(&mut self, block: usize) -> Result<()> {
+        self.valid = false;
         let table = self.pinned.table();
-        self.ahead.backwards(&table.mapping, table.range_of(block));
+        let range = table.blocks()?.range_of(&table.mapping, block);
+        self.ahead.backwards(&table.mapping, range);
         self.load_block(block)?;
         if let Some(before) = block.checked_sub(1) {
-            self.table().prefetch_block(before, SEARCHED_LINES);
-            self.table().prefetch_block_end(before, PRECEDING_LINES);
+            let table = self.pinned.table();
+            let blocks = table.blocks()?;
+            table.prefetch_block(blocks, before, SEARCHED_LINES);
+            table.prefetch_block_end(blocks, before, PRECEDING_LINES);
         }
         self.load_entry(self.header.count() - 1)
     }
@@ -205,24 +213,24 @@ fn put_suffix(key: &mut Vec<u8>, prefix_len: usize, suffix: &[u8]) {
 impl Table {
     /// The block that a seek to `user_key` begins with, which it starts to load.
     #[inline]
-    fn find_block(&self, user_key: &[u8]) -> usize {
-        let block = self.index.find(self.index.view(&self.mapping), user_key);
-        self.prefetch_search(block);
+    fn find_block(&self, blocks: &Blocks, user_key: &[u8]) -> usize {
+        let block = blocks.index.find(blocks.index.view(&self.mapping), user_key);
+        self.prefetch_search(blocks, block);
         block
     }
 
     /// Starts to load what a search in block `block` will look at first: if it looks like most, the entries that the search
     /// begins with, wherever they lie.
     #[inline]
-    fn prefetch_search(&self, block: usize) {
+    fn prefetch_search(&self, blocks: &Blocks, block: usize) {
         let Some(records) = self.filter().records() else {
-            return self.prefetch_block(block, SEARCHED_LINES);
+            return self.prefetch_block(blocks, block, SEARCHED_LINES);
         };
-        self.prefetch_block(block, 1);
+        self.prefetch_block(blocks, block, 1);
         if let Some(bytes) = self.mapping.bytes()
-            && block < self.index.count()
+            && block < blocks.count()
         {
-            let span = block_span(self.range_of(block));
+            let span = block_span(blocks.range_of(&self.mapping, block));
             let first = span.start + usize::from(records.keys_start);
             let stride = usize::from(records.key_stride);
             let count = (span.end - BLOCK_TRAILER_BYTES).saturating_sub(first) / stride;
@@ -236,22 +244,18 @@ impl Table {
     /// memory then overlap.
     #[inline]
     pub fn prefetch_seek(&self, user_key: &[u8]) {
-        self.find_block(user_key);
-    }
-
-    /// Where block `block` starts and ends in the file.
-    #[inline]
-    fn range_of(&self, block: usize) -> (u64, u64) {
-        self.index.block_range(self.index.view(&self.mapping), block)
+        if let Some(blocks) = self.blocks.get() {
+            self.find_block(blocks, user_key);
+        }
     }
 
     /// Starts to load the last lines of block `block`.
     #[inline]
-    fn prefetch_block_end(&self, block: usize, lines: usize) {
+    fn prefetch_block_end(&self, blocks: &Blocks, block: usize, lines: usize) {
         if let Some(bytes) = self.mapping.bytes()
             && !self.compressed
         {
-            let span = block_span(self.range_of(block));
+            let span = block_span(blocks.range_of(&self.mapping, block));
             let start = span.start.max(span.end.saturating_sub(lines * CACHE_LINE_BYTES));
             prefetch_range(bytes, start, span.end - start, lines);
         }
@@ -259,12 +263,12 @@ impl Table {
 
     /// Starts to load the first lines of block `block`, if there is one and it can be read in place.
     #[inline]
-    fn prefetch_block(&self, block: usize, lines: usize) {
+    fn prefetch_block(&self, blocks: &Blocks, block: usize, lines: usize) {
         if let Some(bytes) = self.mapping.bytes()
             && !self.compressed
-            && block < self.index.count()
+            && block < blocks.count()
         {
-            let span = block_span(self.range_of(block));
+            let span = block_span(blocks.range_of(&self.mapping, block));
             prefetch_range(bytes, span.start, span.len(), lines);
         }
     }
@@ -276,7 +280,9 @@ impl InternalIterator for TableIter {
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        self.last_of(self.table().index.count() - 1)
+        self.valid = false;
+        let last = self.table().blocks()?.count() - 1;
+        self.last_of(last)
     }
 
     #[inline]
@@ -285,9 +291,12 @@ impl InternalIterator for TableIter {
     }
 
     fn seek(&mut self, target: InternalKey<'_>) -> Result<()> {
-        let mut block = self.table().find_block(target.user_key);
+        self.valid = false;
+        let table = self.table();
+        let blocks = table.blocks()?;
+        let (mut block, count) = (table.find_block(blocks, target.user_key), blocks.count());
         // More than one round only where versions of the target's key fill whole blocks.
-        while block < self.table().index.count() {
+        while block < count {
             self.load_block(block)?;
             let bytes = self.pinned.bytes();
             let entry = self
@@ -307,7 +316,6 @@ impl InternalIterator for TableIter {
             }
             block += 1;
         }
-        self.valid = false;
         Ok(())
     }
 

@@ -1,42 +1,41 @@
-//! Opening a table: everything but the data blocks is checked.
+//! Opening a table: what everything else depends on is checked at once, index and filter when they are needed.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use siltstone_vfs::{Advice, Error, Mapping, Result};
 
 use crate::filter::Filter;
 use crate::format::{
-    BLOCK_HEADER_BYTES, BLOCK_TRAILER_BYTES, FILTER_STANDARD, FOOTER_BYTES, Footer, SECTION_ENTRY_BYTES,
-    SECTION_EVEN_INDEX, SECTION_FILTER, SECTION_INDEX, SECTION_PROPERTIES, SECTIONS_MAX, Section, checksum,
-    index,
+    FOOTER_BYTES, Footer, SECTION_ENTRY_BYTES, SECTION_EVEN_INDEX, SECTION_FILTER, SECTION_INDEX,
+    SECTION_PROPERTIES, SECTIONS_MAX, Section, checksum, index,
 };
-use crate::index::Index;
 use crate::{BlockCache, Properties, TableId};
 
+use super::blocks::Blocks;
 use super::{SectionBytes, Table};
 
 impl Table {
     /// Opens a finished table file.
     ///
-    /// Reads and verifies footer, section directory, index, filter and properties; touches no data block. `id` is the
+    /// Reads and verifies footer, section directory, properties, index and filter; touches no data block. `id` is the
     /// number under which the table is known, and must be the one that it was written under; 0 opens any.
     ///
     /// # Errors
     /// `Corruption`, with the place; `Unsupported` for a newer format; `Io`.
     pub fn open(mapping: Mapping, id: TableId, cache: Arc<BlockCache>) -> Result<Table> {
-        let table = Self::open_without_filter(mapping, id, cache)?;
-        table.verify_filter()?;
+        let table = Self::open_lazily(mapping, id, cache)?;
+        table.load()?;
         Ok(table)
     }
 
-    /// As [`open`](Table::open), but for the filter, which is most of what opening a table reads: it is neither verified
-    /// nor asked before [`verify_filter`](Table::verify_filter) has found it sound. Until then, and for ever if it is
-    /// not, reads go by the index: their answers are the same.
+    /// As [`open`](Table::open), but for index and filter, which are most of what opening a table reads. The index is read
+    /// and verified by the first read that needs it, which fails if it is damaged, or by [`load`](Table::load). The filter is
+    /// not asked before `load` has found it sound: until then, and for ever if it is not, reads go by the index, and their
+    /// answers are the same.
     ///
     /// # Errors
     /// As [`open`](Table::open).
-    pub fn open_without_filter(mapping: Mapping, id: TableId, cache: Arc<BlockCache>) -> Result<Table> {
+    pub fn open_lazily(mapping: Mapping, id: TableId, cache: Arc<BlockCache>) -> Result<Table> {
         let footer = read_footer(&mapping)?;
         if id.0 != 0 && footer.table_id != 0 && id.0 != footer.table_id {
             let at = mapping.len() - FOOTER_BYTES as u64 + 32;
@@ -48,7 +47,7 @@ impl Table {
                 .with_advice("the file has another one's name; restore it from a copy"));
         }
         let sections = read_directory(&mapping, &footer)?;
-        let section = |kinds: &[u32], name: &str| {
+        let only = |kinds: &[u32], name: &str| {
             let mut of_kind = sections.iter().filter(|section| kinds.contains(&section.kind));
             match (of_kind.next(), of_kind.next()) {
                 (Some(section), None) => Ok(section),
@@ -62,67 +61,75 @@ impl Table {
                 }
             }
         };
-        let at = section(&[SECTION_PROPERTIES], "properties")?;
+        let at = only(&[SECTION_PROPERTIES], "properties")?;
         let bytes = SectionBytes::open(&mapping, at)?;
         let properties = Properties::decode(bytes.get(&mapping), mapping.path(), at.offset)?;
-
-        let at = section(&[SECTION_INDEX, SECTION_EVEN_INDEX], "index")?;
-        let index = Index::open(SectionBytes::open(&mapping, at)?, &mapping, at)?;
-        check_blocks(&index, &mapping, &sections, &properties, at.offset)?;
-
-        // What is copied is verified before, what is asked where it lies may wait.
-        let in_place = mapping.bytes().is_some() && properties.filter_kind != FILTER_STANDARD;
-        let filter = match sections.iter().find(|section| section.kind == SECTION_FILTER) {
-            Some(at) => {
-                let bytes = if in_place {
-                    SectionBytes::open_unverified(&mapping, at)?
-                } else {
-                    SectionBytes::open(&mapping, at)?
-                };
-                Filter::open(bytes, &mapping, at.offset)?
-            }
-            None => Filter::Absent,
-        };
-        let verified = (0..index.count().div_ceil(64))
-            .map(|_| AtomicU64::new(0))
-            .collect();
+        only(&INDEX_KINDS, "index")?;
         let compressed = properties.compression != 0;
         Ok(Table {
             mapping,
             id,
             cache,
-            index,
-            filter,
-            filter_is_sound: AtomicBool::new(!in_place),
+            blocks: OnceLock::new(),
+            filter: OnceLock::new(),
             properties,
             sections,
-            verified,
             compressed,
         })
     }
-}
 
-impl Table {
-    /// Verifies the filter's checksum; from then on reads ask the filter. Not necessary after [`open`](Table::open).
+    /// Reads and verifies what [`open_lazily`](Table::open_lazily) has left: the index, and the filter, which reads ask from
+    /// then on. What has been found sound is not looked at again.
     ///
     /// # Errors
-    /// `Corruption`.
-    pub fn verify_filter(&self) -> Result<()> {
-        if !self.filter_is_sound.load(Ordering::Acquire)
-            && let Some(at) = self
-                .sections
-                .iter()
-                .find(|section| section.kind == SECTION_FILTER)
-        {
-            // Advice makes it faster, never right or wrong.
-            let (offset, len) = (at.offset, at.len);
-            let _ = self.mapping.advise(Advice::WillNeed { offset, len });
-            SectionBytes::open(&self.mapping, at)?;
+    /// `Corruption` and `Io`. With a damaged index every read fails; with a damaged filter they go on without.
+    pub fn load(&self) -> Result<()> {
+        self.blocks()?;
+        if self.filter.get().is_none() {
+            let filter = match self.section(&[SECTION_FILTER]) {
+                Some(at) => {
+                    self.will_need(at);
+                    Filter::open(SectionBytes::open(&self.mapping, at)?, &self.mapping, at.offset)?
+                }
+                None => Filter::Absent,
+            };
+            let _same = self.filter.set(filter);
         }
-        self.filter_is_sound.store(true, Ordering::Release);
         Ok(())
     }
+
+    /// What leads to the blocks.
+    #[inline]
+    pub(super) fn blocks(&self) -> Result<&Blocks> {
+        match self.blocks.get() {
+            Some(blocks) => Ok(blocks),
+            None => self.load_blocks(),
+        }
+    }
+
+    #[cold]
+    fn load_blocks(&self) -> Result<&Blocks> {
+        let at = self.section(&INDEX_KINDS).expect("the table was opened with one");
+        self.will_need(at);
+        let blocks = Blocks::open(&self.mapping, at, &self.sections, &self.properties)?;
+        // Of threads that come together each verifies it; they find the same.
+        Ok(self.blocks.get_or_init(|| blocks))
+    }
+
+    fn section(&self, kinds: &[u32]) -> Option<&Section> {
+        self.sections.iter().find(|section| kinds.contains(&section.kind))
+    }
+
+    /// Asks for a section as a whole: a mapping that is advised for point reads comes a page at a time.
+    fn will_need(&self, section: &Section) {
+        let (offset, len) = (section.offset, section.len);
+        // Advice makes it faster, never right or wrong.
+        let _ = self.mapping.advise(Advice::WillNeed { offset, len });
+    }
 }
+
+/// A table has one section of one of these.
+const INDEX_KINDS: [u32; 2] = [SECTION_INDEX, SECTION_EVEN_INDEX];
 
 pub(super) fn read_footer(mapping: &Mapping) -> Result<Footer> {
     let file_len = mapping.len();
@@ -160,35 +167,4 @@ fn read_directory(mapping: &Mapping, footer: &Footer) -> Result<Vec<Section>> {
             .with_advice("restore the file from a copy"));
     }
     Section::decode_all(&bytes, footer, path)
-}
-
-/// Blocks lie before all sections, are long enough to be blocks, and are as many as the properties say.
-fn check_blocks(
-    index: &Index,
-    mapping: &Mapping,
-    sections: &[Section],
-    properties: &Properties,
-    at: u64,
-) -> Result<()> {
-    let damaged = |what: String| Err(Error::corruption(mapping.path(), at, what));
-    let view = index.view(mapping);
-    let limit = sections.iter().map(|section| section.offset).min().unwrap_or(0);
-    let (_, data_end) = index.block_range(view, index.count() - 1);
-    if data_end > limit {
-        return damaged(format!("data blocks end at {data_end}, expected at most {limit}"));
-    }
-    let shortest = (BLOCK_HEADER_BYTES.min(4) + BLOCK_TRAILER_BYTES) as u64;
-    if let Some((block, found)) = index.find_shorter(view, shortest) {
-        return damaged(format!(
-            "block {block} has {found} bytes, expected at least {shortest}"
-        ));
-    }
-    if properties.data_blocks != index.count() as u64 {
-        return damaged(format!(
-            "index has {} blocks, the properties say {}",
-            index.count(),
-            properties.data_blocks
-        ));
-    }
-    Ok(())
 }

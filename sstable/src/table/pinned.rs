@@ -51,7 +51,7 @@ impl PinnedBlock {
     ) -> Result<()> {
         self.bytes = ptr::slice_from_raw_parts(ptr::dangling(), 0);
         let table = &*self.table;
-        match table.content(table.index.view(&table.mapping), block, fill_cache, is_asked_for)? {
+        match table.content(table.blocks()?, block, fill_cache, is_asked_for)? {
             Content::Mapped(bytes) => self.bytes = bytes,
             Content::Cached(block) => self.bytes = &raw const **self.cached.insert(block),
         }

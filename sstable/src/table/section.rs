@@ -16,22 +16,11 @@ pub(crate) enum SectionBytes {
 impl SectionBytes {
     /// Fetches a section, whose place has been checked against the file's length, and verifies its checksum.
     pub(crate) fn open(mapping: &Mapping, section: &Section) -> Result<SectionBytes> {
-        let bytes = Self::open_unverified(mapping, section)?;
-        bytes.verify(mapping, section)?;
-        Ok(bytes)
-    }
-
-    /// Fetches a section, and believes it.
-    pub(crate) fn open_unverified(mapping: &Mapping, section: &Section) -> Result<SectionBytes> {
-        Ok(match mapping.bytes() {
+        let bytes = match mapping.bytes() {
             Some(_) => SectionBytes::Mapped(index(section.offset)..index(section.offset + section.len)),
             None => SectionBytes::Copied(mapping.read_at(section.offset, index(section.len))?.into()),
-        })
-    }
-
-    /// Verifies its checksum.
-    pub(crate) fn verify(&self, mapping: &Mapping, section: &Section) -> Result<()> {
-        let view = self.get(mapping);
+        };
+        let view = bytes.get(mapping);
         let found = checksum(view);
         if view.len() as u64 != section.len || found != section.checksum {
             let what = format!(
@@ -41,7 +30,7 @@ impl SectionBytes {
             return Err(Error::corruption(mapping.path(), section.offset, what)
                 .with_advice("restore the file from a copy"));
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// The bytes; `mapping` is the one that it was opened with.

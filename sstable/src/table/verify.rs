@@ -12,6 +12,7 @@ use crate::{InternalKey, SeqNo, Tag, key_hash};
 
 use super::Table;
 use super::block_access::stored_checksum;
+use super::blocks::Blocks;
 
 /// What [`Table::verify`] went through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,8 +86,7 @@ impl Table {
     /// # Errors
     /// The first damage found, with its place.
     pub fn verify(&self) -> Result<VerifySummary> {
-        self.verify_sections()?;
-        let view = self.index.view(&self.mapping);
+        let blocks = self.verify_sections()?;
         let mut walk = Walk {
             last: None,
             keys: 0,
@@ -97,12 +97,12 @@ impl Table {
             seqno_min: SeqNo::MAX,
             seqno_max: SeqNo::ZERO,
         };
-        for block in 0..self.index.count() {
-            self.verify_data_block(view, block, &mut walk)?;
+        for block in 0..blocks.count() {
+            self.verify_data_block(blocks, block, &mut walk)?;
         }
         self.verify_totals(&walk)?;
         Ok(VerifySummary {
-            data_blocks: self.index.count() as u64,
+            data_blocks: blocks.count() as u64,
             entries: walk.entries,
             bytes: self.size_bytes(),
         })
@@ -113,10 +113,10 @@ impl Table {
     /// # Errors
     /// Those of reading the data blocks.
     pub fn layout(&self) -> Result<Vec<BlockLayout>> {
-        let view = self.index.view(&self.mapping);
-        let mut parts = Vec::with_capacity(self.index.count() + self.sections.len() + 2);
-        for block in 0..self.index.count() {
-            parts.push(self.data_layout(view, block)?);
+        let blocks = self.blocks()?;
+        let mut parts = Vec::with_capacity(blocks.count() + self.sections.len() + 2);
+        for block in 0..blocks.count() {
+            parts.push(self.data_layout(block, blocks.range_of(&self.mapping, block))?);
         }
         let plain = |kind, offset, len| BlockLayout {
             kind,
@@ -152,8 +152,7 @@ impl Table {
         Ok(parts)
     }
 
-    fn data_layout(&self, view: &[u8], block: usize) -> Result<BlockLayout> {
-        let range = self.index.block_range(view, block);
+    fn data_layout(&self, block: usize, range: (u64, u64)) -> Result<BlockLayout> {
         let stored = self.stored(range)?;
         let trailer = self.verify_block(block, range.0, &stored)?;
         let content = self.unpack(block, range.0, &stored, trailer)?;
@@ -176,8 +175,9 @@ impl Table {
         })
     }
 
-    fn verify_data_block(&self, view: &[u8], block: usize, walk: &mut Walk) -> Result<()> {
-        let range = self.index.block_range(view, block);
+    fn verify_data_block(&self, blocks: &Blocks, block: usize, walk: &mut Walk) -> Result<()> {
+        let (index, view) = (&blocks.index, blocks.index.view(&self.mapping));
+        let range = index.block_range(view, block);
         let damaged = |what: String| {
             Err(Error::corruption(
                 self.path(),
@@ -202,10 +202,8 @@ impl Table {
         let content = self.unpack(block, range.0, &stored, trailer)?;
         let header = BlockHeader::parse(&content).map_err(|damage| self.damaged_block(block, damage))?;
         // All keys of the block lie above the separator before, and up to its own.
-        let above = block
-            .checked_sub(1)
-            .map(|before| self.index.separator(view, before));
-        let up_to = self.index.separator(view, block);
+        let above = block.checked_sub(1).map(|before| index.separator(view, before));
+        let up_to = index.separator(view, block);
         // Entries lie one behind the other and fill the content.
         let mut expected_slot = header.entries_start();
         for entry in 0..header.count() {
@@ -291,7 +289,7 @@ impl Table {
             ));
         }
         let has_filter = self.sections.iter().any(|section| section.kind == SECTION_FILTER);
-        if let Filter::HashIndex(hashed) = &self.filter
+        if let Some(Filter::HashIndex(hashed)) = self.filter.get()
             && hashed.words(&self.mapping) != walk.keys
         {
             let what = format!(
@@ -317,7 +315,7 @@ impl Table {
 
     /// Whether a hash index, if there is one, knows that the newest entry of a key with this hash is at `place`.
     fn is_indexed(&self, hash: u64, place: Place) -> bool {
-        let Filter::HashIndex(hashed) = &self.filter else {
+        let Some(Filter::HashIndex(hashed)) = self.filter.get() else {
             return true;
         };
         let mut probe = hashed.probe(hash);
@@ -331,11 +329,11 @@ impl Table {
             .map_or(0, |section| section.offset)
     }
 
-    /// Checksums of all sections, known or not; zero bytes between them; the index's inner order.
-    fn verify_sections(&self) -> Result<()> {
-        let path = self.path();
-        let view = self.index.view(&self.mapping);
-        let (_, mut end) = self.index.block_range(view, self.index.count() - 1);
+    /// Checksums of all sections, known or not; zero bytes between them; the index's inner order. Loads what has not been.
+    fn verify_sections(&self) -> Result<&Blocks> {
+        self.load()?;
+        let (path, blocks) = (self.path(), self.blocks()?);
+        let (_, mut end) = blocks.range_of(&self.mapping, blocks.count() - 1);
         for section in &self.sections {
             self.verify_gap(end, section.offset)?;
             end = section.offset + section.len;
@@ -349,12 +347,14 @@ impl Table {
             }
         }
         self.verify_gap(end, super::open::read_footer(&self.mapping)?.directory_offset)?;
-        self.index.check_separators(view).map_err(|what| {
+        let view = blocks.index.view(&self.mapping);
+        blocks.index.check_separators(view).map_err(|what| {
             let at = self
                 .section_offset(SECTION_INDEX)
                 .max(self.section_offset(SECTION_EVEN_INDEX));
             Error::corruption(path, at, what)
-        })
+        })?;
+        Ok(blocks)
     }
 
     fn verify_gap(&self, start: u64, end: u64) -> Result<()> {

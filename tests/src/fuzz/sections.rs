@@ -108,6 +108,7 @@ fn run(kind: u32, input: &[u8]) {
     let file = parts.with(kind, section);
     for mode in [MapMode::Map, MapMode::Read] {
         if let Ok(table) = open(&file, mode) {
+            let _ = table.load();
             ask(&table);
         }
     }

@@ -1,11 +1,12 @@
 //! Tables that are not what was written: by accident, and by malice with the checksums put right again.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use siltstone_vfs::{ErrorKind, MapMode};
 
 use crate::fixture::{
-    Entry, any_entries, any_options, build, cases, delete, key_of, model_get, open, open_as,
-    open_without_filter, put,
+    Entry, any_entries, any_options, build, cases, delete, key_of, model_get, open, open_as, open_lazily, put,
 };
 use crate::format::{
     BLOCK_TRAILER_BYTES, FOOTER_BYTES, Footer, SECTION_ENTRY_BYTES, SECTION_EVEN_INDEX, SECTION_FILTER,
@@ -121,13 +122,18 @@ fn check_all_answers(table: &Table, entries: &[Entry]) {
     );
 }
 
+/// A table's sections, by its footer.
+fn sections_of(bytes: &[u8]) -> Vec<Section> {
+    let footer = Footer::decode(bytes.last_chunk().unwrap(), "t".as_ref(), bytes.len() as u64).unwrap();
+    let at = crate::format::index(footer.directory_offset);
+    let directory = &bytes[at..at + crate::format::index(footer.directory_len)];
+    Section::decode_all(directory, &footer, "t".as_ref()).unwrap()
+}
+
 #[test]
 fn a_filter_that_is_not_known_to_be_sound_is_not_asked() {
     for (entries, bytes) in variants() {
-        let footer = Footer::decode(bytes.last_chunk().unwrap(), "t".as_ref(), bytes.len() as u64).unwrap();
-        let at = crate::format::index(footer.directory_offset);
-        let directory = &bytes[at..at + crate::format::index(footer.directory_len)];
-        let sections = Section::decode_all(directory, &footer, "t".as_ref()).unwrap();
+        let sections = sections_of(&bytes);
         let Some(filter) = sections.iter().find(|section| section.kind == SECTION_FILTER) else {
             continue;
         };
@@ -137,24 +143,64 @@ fn a_filter_that_is_not_known_to_be_sound_is_not_asked() {
         damaged[payload..end].iter_mut().for_each(|byte| *byte = 0);
         for mode in [MapMode::Map, MapMode::Read] {
             assert_eq!(open(&damaged, mode).unwrap_err().kind(), ErrorKind::Corruption);
-            // A filter that has to be copied is verified before.
-            if let Ok(table) = open_without_filter(&damaged, mode) {
-                check_all_answers(&table, &entries);
-                let error = table.verify_filter().unwrap_err();
+            let table = open_lazily(&damaged, mode).unwrap();
+            check_all_answers(&table, &entries);
+            for _ in 0..2 {
+                let error = table.load().unwrap_err();
                 assert_eq!(
                     (error.kind(), error.offset()),
                     (ErrorKind::Corruption, Some(filter.offset))
                 );
                 check_all_answers(&table, &entries);
-                assert!(table.verify().is_err());
             }
-            let table = open_without_filter(&bytes, mode).unwrap();
+            assert!(table.verify().is_err());
+            let table = open_lazily(&bytes, mode).unwrap();
             check_all_answers(&table, &entries);
-            table.verify_filter().unwrap();
+            table.load().unwrap();
             check_all_answers(&table, &entries);
         }
-        let is_standard = bytes[crate::format::index(filter.offset)] == crate::format::FILTER_STANDARD;
-        assert_eq!(open_without_filter(&damaged, MapMode::Map).is_err(), is_standard);
+    }
+}
+
+#[test]
+fn a_damaged_index_fails_every_read_that_needs_it() {
+    for (entries, bytes) in variants() {
+        let sections = sections_of(&bytes);
+        let is_index = |section: &&Section| [SECTION_INDEX, SECTION_EVEN_INDEX].contains(&section.kind);
+        let index = sections.iter().find(is_index).unwrap();
+        let mut damaged = bytes.clone();
+        damaged[crate::format::index(index.offset + index.len / 2)] ^= 0x10;
+        for mode in [MapMode::Map, MapMode::Read] {
+            assert_eq!(open(&damaged, mode).unwrap_err().kind(), ErrorKind::Corruption);
+            let table = Arc::new(open_lazily(&damaged, mode).unwrap());
+            let refuses = |what: &str, outcome: siltstone_vfs::Result<()>| {
+                let error = outcome.expect_err(what);
+                assert_eq!(
+                    (error.kind(), error.offset()),
+                    (ErrorKind::Corruption, Some(index.offset)),
+                    "{what}"
+                );
+            };
+            let (key, tag, _) = &entries[entries.len() / 2];
+            let hash = key_hash(key);
+            let target = InternalKey::new(key, *tag);
+            table.prefetch_filter(hash);
+            table.prefetch_seek(key);
+            assert!(table.prefetch_entry(hash), "what is not known may be there");
+            refuses("get", table.get(key, hash, tag.seqno()).map(drop));
+            let mut iter = table.iter();
+            refuses("first", iter.seek_to_first());
+            refuses("last", iter.seek_to_last());
+            refuses("seek", iter.seek(target));
+            refuses("seek back", iter.seek_for_prev(target));
+            assert!(!iter.valid());
+            refuses("bytes before", table.approximate_bytes_before(key).map(drop));
+            refuses("layout", table.layout().map(drop));
+            refuses("verify", table.verify().map(drop));
+            refuses("load", table.load());
+        }
+        let table = Arc::new(open_lazily(&bytes, MapMode::Map).unwrap());
+        check_all_answers(&table, &entries);
     }
 }
 
@@ -166,7 +212,11 @@ fn every_flipped_byte_is_an_error_or_harmless() {
                 let mut damaged = bytes.clone();
                 damaged[at] ^= flip;
                 for mode in [MapMode::Map, MapMode::Read] {
-                    let Ok(table) = open(&damaged, mode) else { continue };
+                    let Ok(table) = open_lazily(&damaged, mode).map(Arc::new) else {
+                        continue;
+                    };
+                    // In one mode after the filter has been found sound or not, in the other one without.
+                    let _ = (mode == MapMode::Map).then(|| table.load());
                     check_answers(&table, &entries);
                     let mut iter = table.iter();
                     let mut at_entry = 0;
@@ -324,7 +374,9 @@ fn a_stride_is_said_of_even_blocks_only() {
 /// with itself.
 fn exercise(bytes: &[u8], keys: &[Entry]) {
     for mode in [MapMode::Map, MapMode::Read] {
-        let Ok(table) = open(bytes, mode) else { continue };
+        let Ok(table) = open_lazily(bytes, mode).map(Arc::new) else {
+            continue;
+        };
         let sound = table.verify().is_ok();
         let _ = table.layout();
         for (key, tag, _) in keys {

@@ -28,6 +28,7 @@ const DROPPED: Suite = Suite::integration("lifecycle", "a_dropped_keyspace_leave
 const FAULTS: Suite = Suite::integration("faults", "every_io_error_once");
 const FAILED_SYNCS: Suite =
     Suite::integration("faults", "every_short_write_failed_sync_and_failed_mapping_once");
+const OPEN: Suite = Suite::integration("open", "");
 const BACKGROUND: Suite = Suite::integration("background", "");
 const DAMAGE: Suite = Suite::integration("damage", "every_byte");
 const WAL: Suite = Suite::unit("siltstone-wal", "");
@@ -452,8 +453,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "version-in-next-block-forgotten",
         area: "snapshots",
         file: "sstable/src/table.rs",
-        before: "if !self.index.separator_is(index, block, user_key) {",
-        after: "if self.index.count() > 0 {",
+        before: "if !index.separator_is(view, block, user_key) {",
+        after: "if index.count() > 0 {",
         suite: SSTABLE,
         breaks: "a get goes on where versions of a key go on in the next block",
     },
@@ -740,6 +741,15 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         after: "even.data_end < u64::MIN",
         suite: SSTABLE,
         breaks: "a block ends behind its start",
+    },
+    Mutation {
+        name: "damaged-index-fails-other-keys",
+        area: "tables",
+        file: "engine/src/table_handle.rs",
+        before: "Err(_) if !self.meta.contains(key) => Ok(None),",
+        after: "Err(_) if key.len() > usize::MAX - 1 => Ok(None),",
+        suite: OPEN,
+        breaks: "keys that a damaged table does not hold are answered",
     },
     Mutation {
         name: "crossing-entry-draws-others",
