@@ -5,7 +5,7 @@
 //! filters, the second for the lines of the entry in the first table that may hold the key, the third reads. This is the
 //! group prefetching of Chen, Ailamaki, Gibbons and Mowry ("Improving Hash Join Performance through Prefetching", 2004).
 
-use siltstone_sstable::{SeqNo, key_hash};
+use siltstone_sstable::{Lead, SeqNo, key_hash};
 use siltstone_vfs::Result;
 use smallvec::SmallVec;
 
@@ -46,28 +46,29 @@ pub(crate) fn get_group<K: AsRef<[u8]>>(
                     number,
                     hash,
                     candidates,
-                    first: 0,
+                    first: None,
                 });
             }
         }
     }
     for key in &mut open {
-        let known = key
-            .candidates
-            .iter()
-            .position(|handle| handle.prefetch_entry(key.hash));
-        key.first = known.unwrap_or(key.candidates.len());
+        let mut candidates = key.candidates.iter().enumerate();
+        key.first = candidates.find_map(|(at, handle)| Some((at, handle.lead(key.hash)?)));
     }
-    for key in &open {
-        for handle in &key.candidates[key.first..] {
-            let answer = match handle.get(keys[key.number].as_ref(), key.hash, seqno) {
-                Ok(None) => continue,
-                Ok(Some(entry)) => Ok(alive(entry.tag, entry.value).map(|value| Value::from(&*value))),
-                Err(error) => Err(error),
-            };
-            answers[begin + key.number] = answer;
-            break;
+    for key in open {
+        let Some((first, lead)) = key.first else { continue };
+        let user_key = keys[key.number].as_ref();
+        let mut found = key.candidates[first].follow(lead, user_key, key.hash, seqno);
+        let mut others = key.candidates[first + 1..].iter();
+        while let Ok(None) = found
+            && let Some(handle) = others.next()
+        {
+            found = handle.get(user_key, key.hash, seqno);
         }
+        answers[begin + key.number] = found.map(|entry| {
+            let entry = entry?;
+            alive(entry.tag, entry.value).map(|value| Value::from(&*value))
+        });
     }
 }
 
@@ -76,6 +77,6 @@ struct Open<'t> {
     number: usize,
     hash: u64,
     candidates: Candidates<'t>,
-    /// The first candidate whose filter does not rule the key out.
-    first: usize,
+    /// The first candidate whose filter does not rule the key out, and where that leads to.
+    first: Option<(usize, Lead)>,
 }

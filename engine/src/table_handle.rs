@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::Sender;
 use siltstone_compaction::TableMeta;
-use siltstone_sstable::{SeqNo, Table, TableEntry};
+use siltstone_sstable::{Lead, SeqNo, Table, TableEntry};
 use siltstone_vfs::{Error, Result};
 
 use crate::reaper::Garbage;
@@ -59,9 +59,9 @@ impl TableHandle {
     /// Those of the table, and where it could not be opened, that error; for keys of its range only.
     #[inline]
     pub(crate) fn get(&self, key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<TableEntry<'_>>> {
-        match self.table().and_then(|table| table.get(key, hash, seqno)) {
-            Err(_) if !self.meta.contains(key) => Ok(None),
-            found => found,
+        match self.lead(hash) {
+            Some(lead) => self.follow(lead, key, hash, seqno),
+            None => Ok(None),
         }
     }
 
@@ -73,13 +73,34 @@ impl TableHandle {
         }
     }
 
-    /// Asks the filter, and starts to load the entry that a [`get`](Self::get) of `hash` will look at if the filter knows
-    /// where it is. `false` where there is none; a table that could not be opened may hold every key.
+    /// The first half of a [`get`](Self::get): see [`Table::lead`]. A table that could not be opened may hold every key.
     #[inline]
-    pub(crate) fn prefetch_entry(&self, hash: u64) -> bool {
-        self.table
-            .as_ref()
-            .map_or(true, |table| table.prefetch_entry(hash))
+    pub(crate) fn lead(&self, hash: u64) -> Option<Lead> {
+        match &self.table {
+            Ok(table) => table.lead(hash),
+            Err(_) => Some(Lead::default()),
+        }
+    }
+
+    /// The second half.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    #[inline]
+    pub(crate) fn follow(
+        &self,
+        lead: Lead,
+        key: &[u8],
+        hash: u64,
+        seqno: SeqNo,
+    ) -> Result<Option<TableEntry<'_>>> {
+        match self
+            .table()
+            .and_then(|table| table.follow(lead, key, hash, seqno))
+        {
+            Err(_) if !self.meta.contains(key) => Ok(None),
+            found => found,
+        }
     }
 
     /// The error that opening the table met.

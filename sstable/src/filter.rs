@@ -17,7 +17,7 @@ use crate::format::{
 use crate::table::SectionBytes;
 
 pub(crate) use builder::FilterBuilder;
-pub(crate) use hash_index::{HashIndex, Place, TypicalBlock, misplaced};
+pub(crate) use hash_index::{HashIndex, Place, Probe, TypicalBlock, misplaced};
 
 /// XXH3-64 of a user key: the one hash that every filter, and every block's fingerprints, work on.
 #[inline]

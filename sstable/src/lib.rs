@@ -62,7 +62,7 @@ pub use key_heads::KeyHeads;
 pub use merge::MergeIterator;
 pub use options::{Compression, FilterKind, TableOptions};
 pub use properties::Properties;
-pub use table::{BlockKind, BlockLayout, Table, TableEntry, TableIter, TableValue, VerifySummary};
+pub use table::{BlockKind, BlockLayout, Lead, Table, TableEntry, TableIter, TableValue, VerifySummary};
 pub use vec_iterator::VecIterator;
 
 pub use filter::key_hash;

@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 use siltstone_vfs::{Mapping, Result, prefetch, prefetch_range};
 
 use crate::block::{BlockHeader, RawEntry};
-use crate::filter::{Filter, HashIndex, Place, TypicalBlock, misplaced};
+use crate::filter::{Filter, HashIndex, Place, Probe, TypicalBlock, misplaced};
 use crate::format::{Section, index as to_index};
 use crate::{BlockCache, BlockSlice, Properties, SeqNo, TableId, Tag};
 
@@ -49,6 +49,11 @@ pub struct Table {
 
 /// Stands in for a filter that has not been verified.
 static UNKNOWN: Filter = Filter::Absent;
+
+/// Where a filter leads to: half a point read, from [`Table::lead`] to [`Table::follow`]. Without a place the key is looked for
+/// in order.
+#[derive(Debug, Default)]
+pub struct Lead(Option<(Place, Probe)>);
 
 /// What a point read found.
 #[derive(Clone, Debug)]
@@ -94,10 +99,44 @@ impl Table {
     /// `Corruption` and `Unsupported` about the block that had to be read; `Io`. Other keys stay readable.
     #[inline]
     pub fn get(&self, user_key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<TableEntry<'_>>> {
+        match self.lead(hash) {
+            Some(lead) => self.follow(lead, user_key, hash, seqno),
+            None => Ok(None),
+        }
+    }
+
+    /// The first half of a [`get`](Table::get): asks the filter, and if that is a hash index, starts to load the entry that the
+    /// other half, [`follow`](Table::follow), will look at. `None` is certain: the table holds no key with this hash. Who
+    /// reads many keys has the waits for memory overlap in between.
+    #[inline]
+    pub fn lead(&self, hash: u64) -> Option<Lead> {
         match self.filter() {
-            Filter::HashIndex(hashed) => return self.get_by_hash(hashed, user_key, hash, seqno),
-            filter if !filter.may_contain(&self.mapping, hash) => return Ok(None),
-            _ => {}
+            Filter::HashIndex(hashed) => {
+                let mut probe = hashed.probe(hash);
+                let place = hashed.next(&mut probe, &self.mapping)?;
+                if let Some(blocks) = self.blocks.get() {
+                    self.prefetch_place(blocks, place, &hashed.typical);
+                }
+                Some(Lead(Some((place, probe))))
+            }
+            filter => filter.may_contain(&self.mapping, hash).then_some(Lead(None)),
+        }
+    }
+
+    /// The second half of a [`get`](Table::get) with the same hash.
+    ///
+    /// # Errors
+    /// As [`get`](Table::get).
+    #[inline]
+    pub fn follow(
+        &self,
+        lead: Lead,
+        user_key: &[u8],
+        hash: u64,
+        seqno: SeqNo,
+    ) -> Result<Option<TableEntry<'_>>> {
+        if let (Some((place, probe)), Filter::HashIndex(hashed)) = (lead.0, self.filter()) {
+            return self.get_by_hash(hashed, place, probe, user_key, hash, seqno);
         }
         self.get_in_order(user_key, hash, seqno)
     }
@@ -113,34 +152,32 @@ impl Table {
     fn get_by_hash(
         &self,
         hashed: &HashIndex,
+        mut place: Place,
+        mut probe: Probe,
         user_key: &[u8],
         hash: u64,
         seqno: SeqNo,
     ) -> Result<Option<TableEntry<'_>>> {
-        let mut probe = hashed.probe(hash);
-        while let Some(place) = hashed.next(&mut probe, &self.mapping) {
-            match self.entry_at(place, &hashed.typical, user_key)? {
+        loop {
+            match self.entry_at(place, user_key)? {
                 Some(entry) if entry.tag.seqno() <= seqno => return Ok(Some(entry)),
                 Some(_) => return self.get_in_order(user_key, hash, seqno),
                 None => {}
             }
+            match hashed.next(&mut probe, &self.mapping) {
+                Some(next) => place = next,
+                None => return Ok(None),
+            }
         }
-        Ok(None)
     }
 
     /// The entry at `place`, if it is one of `user_key`.
     #[inline]
-    fn entry_at(
-        &self,
-        place: Place,
-        typical: &TypicalBlock,
-        user_key: &[u8],
-    ) -> Result<Option<TableEntry<'_>>> {
+    fn entry_at(&self, place: Place, user_key: &[u8]) -> Result<Option<TableEntry<'_>>> {
         let blocks = self.blocks()?;
         if place.block() >= blocks.count() {
             return Err(misplaced(&self.mapping, place));
         }
-        self.prefetch_place(blocks, place, typical);
         let content = self.content(blocks, place.block(), true, |_| false)?;
         let bytes = content.bytes();
         let header = BlockHeader::parse(bytes).map_err(|damage| self.damaged_block(place.block(), damage))?;
@@ -170,27 +207,10 @@ impl Table {
         prefetch_range(bytes, value, value_stride, 4);
     }
 
-    /// The first of two steps of a read ahead: starts to load what the filter looks at for `hash`.
+    /// Starts to load what the filter looks at for `hash`, for a [`lead`](Table::lead) that comes later.
     #[inline]
     pub fn prefetch_filter(&self, hash: u64) {
         self.filter().prefetch(&self.mapping, hash);
-    }
-
-    /// The second step, when the first has come: asks the filter, and if that is a hash index, starts to load the entry
-    /// that a read of `hash` will look at. `false` is certain: the table holds no key with this hash.
-    #[inline]
-    pub fn prefetch_entry(&self, hash: u64) -> bool {
-        match self.filter() {
-            Filter::HashIndex(hashed) => hashed
-                .next(&mut hashed.probe(hash), &self.mapping)
-                .inspect(|place| {
-                    if let Some(blocks) = self.blocks.get() {
-                        self.prefetch_place(blocks, *place, &hashed.typical);
-                    }
-                })
-                .is_some(),
-            filter => filter.may_contain(&self.mapping, hash),
-        }
     }
 
     fn get_in_order(&self, user_key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<TableEntry<'_>>> {

@@ -265,7 +265,7 @@ fn a_damaged_index_is_met_by_the_reads_that_need_it_and_the_rest_goes_on() {
         for n in 0..600_u32 {
             let key = n.to_be_bytes();
             let in_range = keys.contains(&key.to_vec());
-            match (db.get(key), db.multi_get(&[key]).remove(0)) {
+            match (db.get(key), db.multi_get([key]).remove(0)) {
                 (Ok(Some(value)), Ok(Some(same))) if !in_range => assert_eq!(value, same),
                 (Err(error), Err(same)) if in_range => {
                     is_told(&error);

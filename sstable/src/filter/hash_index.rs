@@ -161,6 +161,7 @@ pub(crate) struct HashIndex {
 }
 
 /// A search in progress.
+#[derive(Debug)]
 pub(crate) struct Probe {
     wanted: u32,
     gone_on: u32,

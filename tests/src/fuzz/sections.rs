@@ -122,7 +122,7 @@ fn ask(table: &Arc<Table>) {
         let hash = key_hash(user_key.as_bytes());
         let _ = table.may_contain(hash);
         table.prefetch_filter(hash);
-        table.prefetch_entry(hash);
+        let _ = table.lead(hash);
         let Ok(found) = table.get(user_key.as_bytes(), hash, SeqNo::MAX) else {
             continue;
         };

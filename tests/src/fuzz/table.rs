@@ -83,7 +83,7 @@ fn read(bytes: &[u8], mode: MapMode) {
         return;
     };
     // The first read meets an index that nobody has looked at.
-    table.prefetch_entry(7);
+    let _ = table.lead(7);
     let _ = table.get(b"no such key", key_hash(b"no such key"), SeqNo::MAX);
     let sound = table.verify().is_ok();
     let _ = table.layout();
@@ -133,7 +133,7 @@ fn read(bytes: &[u8], mode: MapMode) {
     }
     let _ = table.get(b"no such key", key_hash(b"no such key"), SeqNo::MAX);
     table.prefetch_filter(7);
-    table.prefetch_entry(7);
+    let _ = table.lead(7);
     let _ = table.properties().creator.len();
 }
 

@@ -186,7 +186,8 @@ fn a_damaged_index_fails_every_read_that_needs_it() {
             let target = InternalKey::new(key, *tag);
             table.prefetch_filter(hash);
             table.prefetch_seek(key);
-            assert!(table.prefetch_entry(hash), "what is not known may be there");
+            let lead = table.lead(hash).expect("what is not known may be there");
+            refuses("follow", table.follow(lead, key, hash, tag.seqno()).map(drop));
             refuses("get", table.get(key, hash, tag.seqno()).map(drop));
             let mut iter = table.iter();
             refuses("first", iter.seek_to_first());
