@@ -96,7 +96,8 @@ impl Table {
     /// where it is a hash index, it leads straight to the entry.
     ///
     /// # Errors
-    /// `Corruption` and `Unsupported` about the block that had to be read; `Io`. Other keys stay readable.
+    /// `Corruption` and `Unsupported` about the block that had to be read, and other keys stay readable; `Corruption` about the
+    /// index, where this is the first read that needs it; `Io`.
     #[inline]
     pub fn get(&self, user_key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<TableEntry<'_>>> {
         match self.lead(hash) {
