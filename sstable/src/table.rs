@@ -36,6 +36,8 @@ pub use verify::{BlockKind, BlockLayout, VerifySummary};
 pub struct Table {
     mapping: Mapping,
     id: TableId,
+    /// 0 for none.
+    written_as: TableId,
     cache: Arc<BlockCache>,
     /// Once the index has been found sound. To be asked for by way of [`Table::blocks`].
     blocks: OnceLock<Blocks>,
@@ -262,6 +264,11 @@ impl Table {
     /// The name it was opened under.
     pub fn id(&self) -> TableId {
         self.id
+    }
+
+    /// The number that its footer says it was written under; `None` where that says none.
+    pub fn written_as(&self) -> Option<TableId> {
+        (self.written_as.0 != 0).then_some(self.written_as)
     }
 
     /// The file.

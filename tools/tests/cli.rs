@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use siltstone_sstable::{
-    Compression, FilterKind, InternalKey, SeqNo, TableBuilder, TableOptions, Tag, ValueKind,
+    Compression, FilterKind, InternalKey, SeqNo, TableBuilder, TableId, TableOptions, Tag, ValueKind,
 };
 use siltstone_vfs::{Fs, OsFs};
 use tempfile::TempDir;
@@ -299,13 +299,30 @@ fn properties_are_shown_in_words() {
     for (field, value) in expected {
         assert_eq!(table[field], value, "{field}");
     }
+    assert_eq!(table["number"], Value::Null, "it was written without");
     let text = on("properties --hex", &path).expect(0).out;
+    assert!(text.contains("  written as      none\n"), "{text}");
     assert!(text.starts_with(&format!("{}\n", path.display())), "{text}");
     assert!(text.contains("  tombstones      1\n"), "{text}");
     assert!(
         text.contains("  largest key     6261636b5c736c61736820227122\n"),
         "{text}"
     );
+}
+
+#[test]
+fn properties_tell_what_a_renamed_table_was_called() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("000012.sst");
+    let builder = TableBuilder::new(OsFs.create(&path).unwrap(), &path, TableOptions::default());
+    let mut builder = builder.with_id(TableId(59));
+    let tag = Tag::new(SeqNo(1), ValueKind::Put);
+    builder.add(InternalKey::new(b"key", tag), b"value").unwrap();
+    builder.finish().unwrap();
+    let document = on("properties --json", &path).expect(0).json();
+    assert_eq!(document["tables"][0]["number"], Value::from(59));
+    let text = on("properties", &path).expect(0).out;
+    assert!(text.contains("  written as      000059\n"), "{text}");
 }
 
 #[test]

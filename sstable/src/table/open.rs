@@ -69,6 +69,7 @@ impl Table {
         Ok(Table {
             mapping,
             id,
+            written_as: TableId(footer.table_id),
             cache,
             blocks: OnceLock::new(),
             filter: OnceLock::new(),

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
-use siltstone_sstable::Properties;
+use siltstone_sstable::{Properties, TableId};
 use siltstone_vfs::Result;
 
 use crate::keys::Notation;
@@ -14,6 +14,8 @@ use crate::source::Source;
 #[derive(Debug, Serialize)]
 pub(crate) struct Shown {
     file_bytes: u64,
+    /// What the file was called when it was written; nothing for a table without a number.
+    number: Option<u64>,
     format_version: u32,
     creator: String,
     entries: u64,
@@ -55,6 +57,7 @@ fn read(source: &Source, notation: Notation) -> Result<Shown> {
     } = table.properties();
     Ok(Shown {
         file_bytes: table.size_bytes(),
+        number: table.written_as().map(|id| id.0),
         format_version: *format_version,
         creator: creator.clone(),
         entries: *entries,
@@ -94,8 +97,12 @@ fn filter_name(number: u8) -> String {
 impl Record for Shown {
     fn write_text(&self, source: &Source, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{}", source.path().display())?;
-        let lines: [(&str, &dyn std::fmt::Display); 15] = [
+        let number = self
+            .number
+            .map_or("none".to_owned(), |id| TableId(id).to_string());
+        let lines: [(&str, &dyn std::fmt::Display); 16] = [
             ("file", &Bytes(self.file_bytes)),
+            ("written as", &number),
             ("format version", &self.format_version),
             ("creator", &self.creator.escape_default()),
             ("entries", &self.entries),
