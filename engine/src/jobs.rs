@@ -577,10 +577,10 @@ fn work(core: &Core, class: Class, inbox: &Receiver<()>, stopped: &Receiver<()>)
         Class::Flush => lower_thread_priority(core.options.flush_nice),
         Class::Compact => lower_thread_priority(core.options.compaction_nice),
     }
-    let mut first_reads = if class == Class::Log {
-        after(FIRST_READS)
-    } else {
-        never()
+    // Whichever of them is free by then: the log's worker may still be making a segment.
+    let mut first_reads = match class {
+        Class::Log | Class::Compact => after(FIRST_READS),
+        Class::Flush => never(),
     };
     loop {
         crossbeam_channel::select! {
