@@ -1,6 +1,6 @@
 //! What opening costs, in I/O, and that what is put off until after it survives a crash at any time.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use siltstone::vfs::{FaultFs, Fs, ManualClock, MapMode, MemFs};
@@ -218,6 +218,47 @@ fn damage_behind_a_closed_segment_is_refused() {
     }
 }
 
+fn tables(mem: &MemFs) -> impl Iterator<Item = PathBuf> {
+    let paths = mem.files().into_iter().map(|(path, _)| path);
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
+}
+
+/// A table of a database that is closed, by itself.
+fn table_in(mem: &MemFs, path: &Path) -> Table {
+    let lock = mem.lock_dir(Path::new("db")).expect("locked");
+    let mapping = mem.open_table(path, &lock, MapMode::Map).expect("mapped");
+    Table::open(mapping, TableId(0), BlockCache::new(0)).expect("opened")
+}
+
+/// Where its index begins.
+fn index_of(table: &Table) -> u64 {
+    let layout = table.layout().expect("read");
+    let index = layout.iter().find(|part| part.kind == BlockKind::Index);
+    index.expect("an index").offset
+}
+
+#[test]
+fn what_the_open_leaves_is_looked_at_in_the_background() {
+    let mem = closed(true);
+    let path = tables(&mem).next().expect("a table");
+    let mut bytes = mem.read_file(&path).expect("read");
+    let index = index_of(&table_in(&mem, &path));
+    bytes[usize::try_from(index).expect("small") + 40] ^= 1;
+    mem.write_file(&path, bytes).expect("damaged");
+    let environment = Environment {
+        fs: Arc::new(mem.clone()),
+        clock: Arc::new(ManualClock::new()),
+        background: BackgroundMode::Threads,
+    };
+    let db = small().open_with("db", environment).expect("opened");
+    db.wait_idle().expect("idle");
+    let errors = db.metrics().background_errors;
+    let told = errors
+        .iter()
+        .any(|error| error.path() == Some(&*path) && error.offset() == Some(index));
+    assert!(told, "{errors:?}");
+}
+
 /// Whether damage lies in what the open looks at, or in what it leaves to the first read.
 #[test]
 fn a_damaged_index_is_met_by_the_reads_that_need_it_and_the_rest_goes_on() {
@@ -228,16 +269,10 @@ fn a_damaged_index_is_met_by_the_reads_that_need_it_and_the_rest_goes_on() {
     db.compact::<&[u8]>(..).expect("compacted");
     db.close().expect("closed");
 
-    let paths = mem.files().into_iter().map(|(path, _)| path);
-    let mut tables: Vec<_> = paths
-        .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
+    let mut tables: Vec<_> = tables(&mem)
         .map(|path| {
-            let lock = mem.lock_dir(Path::new("db")).expect("locked");
-            let mapping = mem.open_table(&path, &lock, MapMode::Map).expect("mapped");
-            let table = Table::open(mapping, TableId(0), BlockCache::new(0)).expect("opened");
-            let layout = table.layout().expect("read");
-            let index = layout.iter().find(|part| part.kind == BlockKind::Index);
-            let index = index.expect("an index").offset;
+            let table = table_in(&mem, &path);
+            let index = index_of(&table);
             let keys = table.properties().smallest_key.clone()..=table.properties().largest_key.clone();
             (keys, path, index)
         })

@@ -752,6 +752,15 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         breaks: "keys that a damaged table does not hold are answered",
     },
     Mutation {
+        name: "found-tables-never-loaded",
+        area: "tables",
+        file: "engine/src/jobs.rs",
+        before: "running.lock().just_opened = false;",
+        after: "running.lock().just_opened = true;",
+        suite: OPEN,
+        breaks: "the background looks at what the open leaves, and wait_idle waits for it",
+    },
+    Mutation {
         name: "crossing-entry-draws-others",
         area: "tables",
         file: "sstable/src/builder.rs",
