@@ -42,7 +42,7 @@ pub struct RecoveryReport {
     /// Tables that are live.
     pub tables: usize,
     /// Live tables that could not be opened, and why: reads of their keys fail, the rest goes on. Indexes, filters and data
-    /// blocks are not looked at by the open: the first read that needs a damaged index or block tells of it, and so does
+    /// blocks are not looked at by the open: reads that need a damaged index or block tell of it, and so does
     /// [`verify`](crate::Db::verify).
     pub damaged_tables: Vec<(PathBuf, Error)>,
     /// Leftovers of interrupted work, and what they were; all are removed.

@@ -39,8 +39,9 @@ pub struct Table {
     /// 0 for none.
     written_as: TableId,
     cache: Arc<BlockCache>,
-    /// Once the index has been found sound. To be asked for by way of [`Table::blocks`].
-    blocks: OnceLock<Blocks>,
+    /// Once the index has been verified: what it leads to, or how it is damaged. To be asked for by way of
+    /// [`Table::blocks`].
+    blocks: OnceLock<Result<Blocks>>,
     /// Once it has been found sound. To be asked by way of [`Table::filter`].
     filter: OnceLock<Filter>,
     properties: Properties,
@@ -117,7 +118,7 @@ impl Table {
             Filter::HashIndex(hashed) => {
                 let mut probe = hashed.probe(hash);
                 let place = hashed.next(&mut probe, &self.mapping)?;
-                if let Some(blocks) = self.blocks.get() {
+                if let Some(blocks) = self.loaded_blocks() {
                     self.prefetch_place(blocks, place, &hashed.typical);
                 }
                 Some(Lead(Some((place, probe))))

@@ -206,8 +206,7 @@ impl Table {
     #[cold]
     pub(super) fn damaged_block(&self, block: usize, damage: BlockDamage) -> Error {
         let offset = self
-            .blocks
-            .get()
+            .loaded_blocks()
             .map_or(0, |blocks| blocks.range_of(&self.mapping, block).0);
         damage
             .into_error()

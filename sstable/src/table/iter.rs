@@ -244,7 +244,7 @@ impl Table {
     /// memory then overlap.
     #[inline]
     pub fn prefetch_seek(&self, user_key: &[u8]) {
-        if let Some(blocks) = self.blocks.get() {
+        if let Some(blocks) = self.loaded_blocks() {
             self.find_block(blocks, user_key);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use siltstone_vfs::{Advice, Error, Mapping, Result};
+use siltstone_vfs::{Advice, Error, ErrorKind, Mapping, Result};
 
 use crate::filter::Filter;
 use crate::format::{
@@ -103,18 +103,31 @@ impl Table {
     #[inline]
     pub(super) fn blocks(&self) -> Result<&Blocks> {
         match self.blocks.get() {
-            Some(blocks) => Ok(blocks),
+            Some(Ok(blocks)) => Ok(blocks),
+            Some(Err(error)) => Err(error.clone()),
             None => self.load_blocks(),
         }
+    }
+
+    /// The same, if some read has been there before.
+    #[inline]
+    pub(super) fn loaded_blocks(&self) -> Option<&Blocks> {
+        self.blocks.get()?.as_ref().ok()
     }
 
     #[cold]
     fn load_blocks(&self) -> Result<&Blocks> {
         let at = self.section(&INDEX_KINDS).expect("the table was opened with one");
         self.will_need(at);
-        let blocks = Blocks::open(&self.mapping, at, &self.sections, &self.properties)?;
+        let outcome = Blocks::open(&self.mapping, at, &self.sections, &self.properties);
+        // Damage stays: no later read need look at all of the index again. What could not be read may be another time.
+        if let Err(error) = &outcome
+            && error.kind() != ErrorKind::Corruption
+        {
+            return Err(error.clone());
+        }
         // Of threads that come together each verifies it; they find the same.
-        Ok(self.blocks.get_or_init(|| blocks))
+        self.blocks.get_or_init(|| outcome).as_ref().map_err(Error::clone)
     }
 
     fn section(&self, kinds: &[u32]) -> Option<&Section> {
