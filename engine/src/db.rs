@@ -16,7 +16,7 @@ use crate::commit::{Commit, CommitState, Places};
 use crate::core::Core;
 use crate::failure::Failure;
 use crate::files;
-use crate::jobs::{Inboxes, Scheduler, Threads};
+use crate::jobs::{Inboxes, Scheduler};
 use crate::keyspace::{DEFAULT_NAME, Keyspace};
 use crate::manifest::{Edit, KeyspaceEdit, Manifest, State};
 use crate::memtable::BlockPool;
@@ -32,6 +32,7 @@ use crate::super_version::TableSet;
 use crate::table_open::Opener;
 use crate::tree::Tree;
 use crate::verify::{self, VerifyOptions, VerifyReport};
+use crate::workers::Threads;
 
 /// The longest name of a keyspace, in bytes.
 const NAME_BYTES_MAX: usize = 255;

@@ -3,18 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, after, never};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
 use parking_lot::Mutex;
 use siltstone_compaction::{InFlight, Plan, pick, scores};
-use siltstone_vfs::{Error, ErrorKind, Result, lower_thread_priority};
+use siltstone_vfs::{Error, ErrorKind, Result};
 
 use crate::batch::KeyspaceId;
 use crate::core::Core;
 use crate::options::BackgroundMode;
-use crate::reaper::Garbage;
 use crate::table_handle::TableHandle;
 use crate::table_writer::Trouble;
 use crate::tree::Tree;
@@ -51,10 +49,6 @@ pub(crate) enum Class {
     Compact,
 }
 
-/// How long after opening the tables found are left alone. Filling page tables would take memory bandwidth, locks of the address
-/// space and a processor from the first reads, and from a process that opens the database for one read and goes.
-const FIRST_READS: Duration = Duration::from_millis(3);
-
 /// Says "look for work" to the workers of each class.
 pub(crate) struct Scheduler {
     /// Set under the commit lock, so apart from what another lock guards.
@@ -71,7 +65,7 @@ pub(crate) struct Scheduler {
 struct Running {
     preparing_log: bool,
     populating: usize,
-    /// It is too early for [`Job::Populate`]: see [`FIRST_READS`].
+    /// It is too early for [`Job::Populate`].
     just_opened: bool,
     /// Tables that wait for [`Job::Populate`]. Weak: none of them outlives its last view for that.
     unpopulated: Vec<Weak<TableHandle>>,
@@ -128,6 +122,11 @@ impl Scheduler {
         self.running.lock().unpopulated.extend(tables);
     }
 
+    /// As long as the database has just been opened, the tables that were found are left alone. It has not at first.
+    pub(crate) fn set_just_opened(&self, just_opened: bool) {
+        self.running.lock().just_opened = just_opened;
+    }
+
     /// Asks for a log segment to be made ready.
     pub(crate) fn want_log_segment(&self) {
         self.wants_log.store(true, Ordering::Release);
@@ -155,7 +154,7 @@ impl Core {
         }
     }
 
-    fn take_job(&self, class: Class) -> Option<Job> {
+    pub(crate) fn take_job(&self, class: Class) -> Option<Job> {
         let mut running = self.scheduler.running.lock();
         // Under the lock: whoever sees no job running after a failure may rely on it.
         if self.closing() || self.failure.cause().is_some() {
@@ -222,7 +221,7 @@ impl Core {
     }
 
     /// Runs a job that was taken, and settles what its failure means. A panic is settled, too.
-    fn run(&self, job: Job) -> Result<(), Trouble> {
+    pub(crate) fn run(&self, job: Job) -> Result<(), Trouble> {
         let mut settle = Settle {
             core: self,
             job: &job,
@@ -498,121 +497,5 @@ impl Drop for ManualCompaction<'_> {
         self.core.scheduler.running.lock().manual.remove(&self.id);
         self.core.progress.announce();
         self.core.schedule();
-    }
-}
-
-/// The threads of an open database.
-#[derive(Default)]
-pub(crate) struct Threads {
-    stop: Option<Sender<()>>,
-    handles: Vec<JoinHandle<()>>,
-}
-
-impl Threads {
-    /// Starts the log's worker, one flush worker, the compaction workers and the reaper.
-    ///
-    /// # Errors
-    /// Where a thread cannot be had; those already started are joined.
-    pub(crate) fn start(core: &Arc<Core>, inboxes: &Inboxes, garbage: &Receiver<Garbage>) -> Result<Threads> {
-        core.scheduler.running.lock().just_opened = true;
-        let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
-        let mut threads = Threads {
-            stop: Some(stop),
-            handles: Vec::new(),
-        };
-        let first = [
-            (Class::Log, &inboxes.log, "siltstone-log".to_owned()),
-            (Class::Flush, &inboxes.flush, "siltstone-flush".to_owned()),
-        ];
-        let compactors = (1..core.options.background_threads).map(|number| {
-            (
-                Class::Compact,
-                &inboxes.compact,
-                format!("siltstone-comp{number}"),
-            )
-        });
-        for (class, inbox, name) in first.into_iter().chain(compactors) {
-            let (core, inbox, stopped) = (Arc::clone(core), inbox.clone(), stopped.clone());
-            threads.spawn(name, move || work(&core, class, &inbox, &stopped))?;
-        }
-        let (core, garbage) = (Arc::clone(core), garbage.clone());
-        threads.spawn("siltstone-reaper".to_owned(), move || {
-            crate::reaper::run(&core, &garbage, &stopped)
-        })?;
-        Ok(threads)
-    }
-
-    fn spawn(&mut self, name: String, body: impl FnOnce() + Send + 'static) -> Result<()> {
-        match std::thread::Builder::new().name(name.clone()).spawn(body) {
-            Ok(handle) => {
-                self.handles.push(handle);
-                Ok(())
-            }
-            Err(error) => {
-                self.join();
-                Err(
-                    Error::new(ErrorKind::Io, format!("could not start the thread {name}"))
-                        .with_source(error),
-                )
-            }
-        }
-    }
-
-    /// Tells the threads to stop and waits for them. Returns whether one of them had panicked.
-    pub(crate) fn join(&mut self) -> bool {
-        self.stop = None;
-        let own = std::thread::current().id();
-        // The last handle of a database can be dropped by its own thread only if a callback holds one; it would
-        // wait for itself.
-        self.handles
-            .drain(..)
-            .filter(|handle| handle.thread().id() != own)
-            .any(|handle| handle.join().is_err())
-    }
-}
-
-fn work(core: &Core, class: Class, inbox: &Receiver<()>, stopped: &Receiver<()>) {
-    match class {
-        Class::Log => {}
-        Class::Flush => lower_thread_priority(core.options.flush_nice),
-        Class::Compact => lower_thread_priority(core.options.compaction_nice),
-    }
-    // Whichever of them is free by then: the log's worker may still be making a segment.
-    let mut first_reads = match class {
-        Class::Log | Class::Compact => after(FIRST_READS),
-        Class::Flush => never(),
-    };
-    loop {
-        crossbeam_channel::select! {
-            recv(inbox) -> token => if token.is_err() { return },
-            recv(first_reads) -> _ => {
-                first_reads = never();
-                core.scheduler.running.lock().just_opened = false;
-            }
-            recv(stopped) -> _ => return,
-        }
-        while let Some(job) = core.take_job(class) {
-            core.schedule();
-            let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| core.run(job)));
-            match ran {
-                Ok(Ok(())) => {}
-                // With room again, or when a table has gone, the job is taken up anew.
-                Ok(Err(trouble)) if trouble.error().kind() == ErrorKind::NoSpace => break,
-                Ok(Err(_)) => {}
-                Err(panic) => {
-                    let message = panic
-                        .downcast_ref::<String>()
-                        .map(String::as_str)
-                        .or_else(|| panic.downcast_ref::<&str>().copied())
-                        .unwrap_or("unknown panic");
-                    core.failure.record(
-                        &Error::new(ErrorKind::Io, format!("a background job panicked: {message}"))
-                            .with_advice("this is a bug in Siltstone; reopen the database"),
-                    );
-                    core.progress.announce();
-                    return;
-                }
-            }
-        }
     }
 }

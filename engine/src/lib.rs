@@ -38,6 +38,7 @@ mod table_writer;
 mod tree;
 mod value;
 mod verify;
+mod workers;
 mod write;
 
 // A database, and what is read from it and written to it.

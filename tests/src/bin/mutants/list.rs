@@ -754,9 +754,9 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "found-tables-never-loaded",
         area: "tables",
-        file: "engine/src/jobs.rs",
-        before: "running.lock().just_opened = false;",
-        after: "running.lock().just_opened = true;",
+        file: "engine/src/workers.rs",
+        before: "core.scheduler.set_just_opened(false);",
+        after: "core.scheduler.set_just_opened(true);",
         suite: OPEN,
         breaks: "the background looks at what the open leaves, and wait_idle waits for it",
     },
