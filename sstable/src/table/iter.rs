@@ -164,7 +164,6 @@ impl TableIter {
 
     #[inline(never)]
     fn last_of(&mut self, block: usize) -> Result<()> {
-        self.valid = false;
         let table = self.pinned.table();
         let range = table.blocks()?.range_of(&table.mapping, block);
         self.ahead.backwards(&table.mapping, range);

@@ -80,7 +80,7 @@ impl Table {
     }
 
     /// Reads and verifies what [`open_lazily`](Table::open_lazily) has left: the index, and the filter, which reads ask from
-    /// then on. What has been found sound is not looked at again.
+    /// then on. What has been found sound is not looked at again, nor an index that has been found damaged.
     ///
     /// # Errors
     /// `Corruption` and `Io`. With a damaged index every read fails; with a damaged filter they go on without.
@@ -130,7 +130,8 @@ impl Table {
         self.blocks.get_or_init(|| outcome).as_ref().map_err(Error::clone)
     }
 
-    fn section(&self, kinds: &[u32]) -> Option<&Section> {
+    /// The first section of one of these kinds.
+    pub(super) fn section(&self, kinds: &[u32]) -> Option<&Section> {
         self.sections.iter().find(|section| kinds.contains(&section.kind))
     }
 
@@ -143,7 +144,7 @@ impl Table {
 }
 
 /// A table has one section of one of these.
-const INDEX_KINDS: [u32; 2] = [SECTION_INDEX, SECTION_EVEN_INDEX];
+pub(super) const INDEX_KINDS: [u32; 2] = [SECTION_INDEX, SECTION_EVEN_INDEX];
 
 pub(super) fn read_footer(mapping: &Mapping) -> Result<Footer> {
     let file_len = mapping.len();

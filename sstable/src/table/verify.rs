@@ -13,6 +13,7 @@ use crate::{InternalKey, SeqNo, Tag, key_hash};
 use super::Table;
 use super::block_access::stored_checksum;
 use super::blocks::Blocks;
+use super::open::INDEX_KINDS;
 
 /// What [`Table::verify`] went through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -270,7 +271,7 @@ impl Table {
             ("smallest seqno", walk.seqno_min.0, properties.seqno_min.0),
             ("largest seqno", walk.seqno_max.0, properties.seqno_max.0),
         ];
-        let at = self.section_offset(SECTION_PROPERTIES);
+        let at = self.section_offset(&[SECTION_PROPERTIES]);
         for (name, found, expected) in fields {
             if found != expected {
                 let what = format!("table's {name}: found {found}, the properties say {expected}");
@@ -288,8 +289,8 @@ impl Table {
                 "last key is not the properties' largest",
             ));
         }
-        let has_filter = self.sections.iter().any(|section| section.kind == SECTION_FILTER);
-        if let Some(Filter::HashIndex(hashed)) = self.filter.get()
+        let has_filter = self.section(&[SECTION_FILTER]).is_some();
+        if let Filter::HashIndex(hashed) = self.filter()
             && hashed.words(&self.mapping) != walk.keys
         {
             let what = format!(
@@ -299,7 +300,7 @@ impl Table {
             );
             return Err(Error::corruption(
                 self.path(),
-                self.section_offset(SECTION_FILTER),
+                self.section_offset(&[SECTION_FILTER]),
                 what,
             ));
         }
@@ -315,18 +316,15 @@ impl Table {
 
     /// Whether a hash index, if there is one, knows that the newest entry of a key with this hash is at `place`.
     fn is_indexed(&self, hash: u64, place: Place) -> bool {
-        let Some(Filter::HashIndex(hashed)) = self.filter.get() else {
+        let Filter::HashIndex(hashed) = self.filter() else {
             return true;
         };
         let mut probe = hashed.probe(hash);
         std::iter::from_fn(|| hashed.next(&mut probe, &self.mapping)).any(|found| found == place)
     }
 
-    fn section_offset(&self, kind: u32) -> u64 {
-        self.sections
-            .iter()
-            .find(|section| section.kind == kind)
-            .map_or(0, |section| section.offset)
+    fn section_offset(&self, kinds: &[u32]) -> u64 {
+        self.section(kinds).map_or(0, |section| section.offset)
     }
 
     /// Checksums of all sections, known or not; zero bytes between them; the index's inner order. Loads what has not been.
@@ -349,9 +347,7 @@ impl Table {
         self.verify_gap(end, super::open::read_footer(&self.mapping)?.directory_offset)?;
         let view = blocks.index.view(&self.mapping);
         blocks.index.check_separators(view).map_err(|what| {
-            let at = self
-                .section_offset(SECTION_INDEX)
-                .max(self.section_offset(SECTION_EVEN_INDEX));
+            let at = self.section_offset(&INDEX_KINDS);
             Error::corruption(path, at, what)
         })?;
         Ok(blocks)
