@@ -2,6 +2,7 @@
 //! Tables against a model: what was put in comes out, by every way there is.
 
 mod damage;
+mod loading;
 mod space;
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Tables that are not what was written: by accident, and by malice with the checksums put right again.
 
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use siltstone_vfs::{ErrorKind, MapMode};
@@ -69,7 +69,7 @@ fn blocks_of_one_length_have_no_offsets() {
     );
 }
 
-fn variants() -> Vec<(Vec<Entry>, Vec<u8>)> {
+pub(super) fn variants() -> Vec<(Vec<Entry>, Vec<u8>)> {
     let bits_per_key = 10;
     let mut all = vec![small_table(
         Compression::None,
@@ -108,7 +108,7 @@ fn check_answers(table: &Table, entries: &[Entry]) {
 }
 
 /// All versions of all keys are found, and no others.
-fn check_all_answers(table: &Table, entries: &[Entry]) {
+pub(super) fn check_all_answers(table: &Table, entries: &[Entry]) {
     for (key, tag, _) in entries {
         let found = table.get(key, key_hash(key), tag.seqno()).unwrap().unwrap();
         let expected = model_get(entries, key, tag.seqno()).unwrap();
@@ -120,114 +120,6 @@ fn check_all_answers(table: &Table, entries: &[Entry]) {
             .unwrap()
             .is_none()
     );
-}
-
-/// A table's sections, by its footer.
-fn sections_of(bytes: &[u8]) -> Vec<Section> {
-    let footer = Footer::decode(bytes.last_chunk().unwrap(), "t".as_ref(), bytes.len() as u64).unwrap();
-    let at = crate::format::index(footer.directory_offset);
-    let directory = &bytes[at..at + crate::format::index(footer.directory_len)];
-    Section::decode_all(directory, &footer, "t".as_ref()).unwrap()
-}
-
-#[test]
-fn a_filter_that_is_not_known_to_be_sound_is_not_asked() {
-    for (entries, bytes) in variants() {
-        let sections = sections_of(&bytes);
-        let Some(filter) = sections.iter().find(|section| section.kind == SECTION_FILTER) else {
-            continue;
-        };
-        let mut damaged = bytes.clone();
-        let payload = crate::format::index(filter.offset) + crate::format::FILTER_HEADER_BYTES;
-        let end = crate::format::index(filter.offset + filter.len);
-        damaged[payload..end].iter_mut().for_each(|byte| *byte = 0);
-        for mode in [MapMode::Map, MapMode::Read] {
-            assert_eq!(open(&damaged, mode).unwrap_err().kind(), ErrorKind::Corruption);
-            let table = open_lazily(&damaged, mode).unwrap();
-            check_all_answers(&table, &entries);
-            for _ in 0..2 {
-                let error = table.load().unwrap_err();
-                assert_eq!(
-                    (error.kind(), error.offset()),
-                    (ErrorKind::Corruption, Some(filter.offset))
-                );
-                check_all_answers(&table, &entries);
-            }
-            assert!(table.verify().is_err());
-            let table = open_lazily(&bytes, mode).unwrap();
-            check_all_answers(&table, &entries);
-            table.load().unwrap();
-            check_all_answers(&table, &entries);
-        }
-    }
-}
-
-#[test]
-fn the_first_reads_may_come_from_many_threads_and_while_the_table_is_loaded() {
-    for (entries, bytes) in variants() {
-        for mode in [MapMode::Map, MapMode::Read] {
-            // Each round meets itself at another moment.
-            for _ in 0..if cfg!(miri) { 1 } else { 50 } {
-                let table = &open_lazily(&bytes, mode).unwrap();
-                let begin = &Barrier::new(4);
-                std::thread::scope(|scope| {
-                    scope.spawn(|| {
-                        begin.wait();
-                        table.load().unwrap();
-                    });
-                    for _ in 0..3 {
-                        scope.spawn(|| {
-                            begin.wait();
-                            check_all_answers(table, &entries);
-                        });
-                    }
-                });
-            }
-        }
-    }
-}
-
-#[test]
-fn a_damaged_index_fails_every_read_that_needs_it() {
-    for (entries, bytes) in variants() {
-        let sections = sections_of(&bytes);
-        let is_index = |section: &&Section| [SECTION_INDEX, SECTION_EVEN_INDEX].contains(&section.kind);
-        let index = sections.iter().find(is_index).unwrap();
-        let mut damaged = bytes.clone();
-        damaged[crate::format::index(index.offset + index.len / 2)] ^= 0x10;
-        for mode in [MapMode::Map, MapMode::Read] {
-            assert_eq!(open(&damaged, mode).unwrap_err().kind(), ErrorKind::Corruption);
-            let table = Arc::new(open_lazily(&damaged, mode).unwrap());
-            let refuses = |what: &str, outcome: siltstone_vfs::Result<()>| {
-                let error = outcome.expect_err(what);
-                assert_eq!(
-                    (error.kind(), error.offset()),
-                    (ErrorKind::Corruption, Some(index.offset)),
-                    "{what}"
-                );
-            };
-            let (key, tag, _) = &entries[entries.len() / 2];
-            let hash = key_hash(key);
-            let target = InternalKey::new(key, *tag);
-            table.prefetch_filter(hash);
-            table.prefetch_seek(key);
-            let lead = table.lead(hash).expect("what is not known may be there");
-            refuses("follow", table.follow(lead, key, hash, tag.seqno()).map(drop));
-            refuses("get", table.get(key, hash, tag.seqno()).map(drop));
-            let mut iter = table.iter();
-            refuses("first", iter.seek_to_first());
-            refuses("last", iter.seek_to_last());
-            refuses("seek", iter.seek(target));
-            refuses("seek back", iter.seek_for_prev(target));
-            assert!(!iter.valid());
-            refuses("bytes before", table.approximate_bytes_before(key).map(drop));
-            refuses("layout", table.layout().map(drop));
-            refuses("verify", table.verify().map(drop));
-            refuses("load", table.load());
-        }
-        let table = Arc::new(open_lazily(&bytes, MapMode::Map).unwrap());
-        check_all_answers(&table, &entries);
-    }
 }
 
 #[test]
@@ -503,7 +395,7 @@ proptest! {
     }
 }
 
-fn footer_of(bytes: &[u8]) -> (usize, Footer, Vec<Section>) {
+pub(super) fn footer_of(bytes: &[u8]) -> (usize, Footer, Vec<Section>) {
     let at = bytes.len() - FOOTER_BYTES;
     let path = std::path::Path::new("/t");
     let footer = Footer::decode(bytes[at..].first_chunk().unwrap(), path, bytes.len() as u64).unwrap();
