@@ -8,7 +8,6 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use siltstone_compaction::LEVELS;
 use siltstone_sstable::{InternalIterator, InternalKey, MergeIterator, SeqNo, Tag};
 use siltstone_vfs::Result;
 
@@ -111,13 +110,11 @@ impl Cursor {
         for handle in view.tables.level(0).iter() {
             merge.push(Source::Table(handle.table()?.iter()));
         }
-        for level in 1..LEVELS {
-            if !view.tables.level(level).is_empty() {
-                merge.push(Source::Level(LevelIter::of_level(
-                    Arc::clone(&view.tables),
-                    level,
-                )));
-            }
+        for &level in view.tables.runs() {
+            merge.push(Source::Level(LevelIter::of_level(
+                Arc::clone(&view.tables),
+                level,
+            )));
         }
         Ok(Cursor {
             merge,

@@ -5,11 +5,14 @@
 //! filters, the second for the lines of the entry in the first table that may hold the key, the third reads. This is the
 //! group prefetching of Chen, Ailamaki, Gibbons and Mowry ("Improving Hash Join Performance through Prefetching", 2004).
 
+use std::ops::Range;
+
 use siltstone_sstable::{Lead, SeqNo, key_hash};
 use siltstone_vfs::Result;
 use smallvec::SmallVec;
 
-use crate::super_version::{Candidates, SuperVersion, alive};
+use crate::super_version::{SuperVersion, alive};
+use crate::table_handle::TableHandle;
 use crate::value::Value;
 
 /// Keys that are read at a time: as many as keep the processor's queue of misses full.
@@ -26,44 +29,51 @@ pub(crate) fn get_group<K: AsRef<[u8]>>(
 ) {
     debug_assert!(keys.len() <= GROUP, "a group at a time");
     let begin = answers.len();
-    // The keys that no memtable has answered; to the others `None` stands for "not there".
-    let mut open: SmallVec<[Open<'_>; GROUP]> = SmallVec::new();
-    let hashes: SmallVec<[u64; GROUP]> = keys.iter().map(|key| key_hash(key.as_ref())).collect();
-    for hash in &hashes {
+    let mut hashes = [0; GROUP];
+    for (hash, key) in hashes.iter_mut().zip(keys) {
+        *hash = key_hash(key.as_ref());
         view.prefetch_memtables(*hash);
     }
+    // The keys that no memtable has answered; to the others `None` stands for "not there".
+    let mut open: SmallVec<[Open; GROUP]> = SmallVec::new();
+    let mut candidates: SmallVec<[&TableHandle; 2 * GROUP]> = SmallVec::new();
     for (number, (key, hash)) in keys.iter().zip(hashes).enumerate() {
         let key = key.as_ref();
         match view.get_from_memtables(key, hash, seqno) {
             Some((tag, value)) => answers.push(Ok(alive(tag, value).map(Value::from))),
             None => {
                 answers.push(Ok(None));
-                let candidates = view.tables.candidates(key);
-                for handle in &candidates {
+                let first = candidates.len();
+                view.tables.candidates(key, |handle| {
                     handle.prefetch_filter(hash);
-                }
+                    candidates.push(handle);
+                });
                 open.push(Open {
                     number,
                     hash,
-                    candidates,
-                    first: None,
+                    candidates: first..candidates.len(),
+                    lead: None,
                 });
             }
         }
     }
     for key in &mut open {
-        let mut candidates = key.candidates.iter().enumerate();
-        key.first = candidates.find_map(|(at, handle)| Some((at, handle.lead(key.hash)?)));
-    }
-    for key in open {
-        let Some((first, lead)) = key.first else { continue };
-        let user_key = keys[key.number].as_ref();
-        let mut found = key.candidates[first].follow(lead, user_key, key.hash, seqno);
-        let mut others = key.candidates[first + 1..].iter();
-        while let Ok(None) = found
-            && let Some(handle) = others.next()
+        while key.lead.is_none()
+            && let Some(at) = key.candidates.next()
         {
-            found = handle.get(user_key, key.hash, seqno);
+            key.lead = candidates[at].lead(key.hash).map(|lead| (at, lead));
+        }
+    }
+    for key in &mut open {
+        let Some((at, lead)) = key.lead.take() else {
+            continue;
+        };
+        let user_key = keys[key.number].as_ref();
+        let mut found = candidates[at].follow(lead, user_key, key.hash, seqno);
+        while let Ok(None) = found
+            && let Some(at) = key.candidates.next()
+        {
+            found = candidates[at].get(user_key, key.hash, seqno);
         }
         answers[begin + key.number] = found.map(|entry| {
             let entry = entry?;
@@ -73,10 +83,11 @@ pub(crate) fn get_group<K: AsRef<[u8]>>(
 }
 
 /// A key that is looked for in tables.
-struct Open<'t> {
+struct Open {
     number: usize,
     hash: u64,
-    candidates: Candidates<'t>,
+    /// Those of the group's candidates that are this key's and have not been asked yet.
+    candidates: Range<usize>,
     /// The first candidate whose filter does not rule the key out, and where that leads to.
-    first: Option<(usize, Lead)>,
+    lead: Option<(usize, Lead)>,
 }

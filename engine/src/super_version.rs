@@ -60,7 +60,7 @@ impl MemtableSlot {
 }
 
 /// Where one key may be: rarely more than the tables that level 0 gathers and one a level.
-pub(crate) type Candidates<'t> = SmallVec<[&'t TableHandle; 12]>;
+type Candidates<'t> = SmallVec<[&'t TableHandle; 12]>;
 
 /// The tables of a version, open.
 #[derive(Default)]
@@ -69,6 +69,8 @@ pub(crate) struct TableSet {
     levels: [Arc<[Arc<TableHandle>]>; LEVELS],
     /// The largest keys of each level's tables.
     largest: [Arc<KeyHeads>; LEVELS],
+    /// The levels below 0 that have tables: few, of many.
+    runs: SmallVec<[usize; LEVELS]>,
 }
 
 impl TableSet {
@@ -102,6 +104,9 @@ impl TableSet {
             Arc::new(KeyHeads::new(sorted.iter().map(|meta| &*meta.largest)))
         });
         TableSet {
+            runs: (1..LEVELS)
+                .filter(|level| !version.level(*level).is_empty())
+                .collect(),
             version,
             levels,
             largest,
@@ -112,25 +117,32 @@ impl TableSet {
         &self.levels[level]
     }
 
+    /// The levels below 0 that have tables, from above.
+    pub(crate) fn runs(&self) -> &[usize] {
+        &self.runs
+    }
+
     /// The largest keys of a level below 0, for finding the first table that reaches a key.
     pub(crate) fn largest(&self, level: usize) -> &Arc<KeyHeads> {
         &self.largest[level]
     }
 
-    /// The tables that may hold `key`, the newest first: those of level 0 that reach over it, then one of each deeper
-    /// level, where the key may lie before all that the table holds.
+    /// Hands over the tables that may hold `key`, the newest first: those of level 0 that reach over it, then one of each
+    /// deeper level, where the key may lie before all that the table holds.
     #[inline]
-    pub(crate) fn candidates(&self, key: &[u8]) -> Candidates<'_> {
-        let mut found = Candidates::new();
-        let newest = self.levels[0].iter().filter(|handle| handle.meta().contains(key));
-        found.extend(newest.map(|handle| &**handle));
-        for (tables, largest) in self.levels.iter().zip(&self.largest).skip(1) {
-            if !tables.is_empty() {
-                let at = largest.lower_bound(key, |at| &tables[at].meta().largest);
-                found.extend(tables.get(at).map(|handle| &**handle));
+    pub(crate) fn candidates<'t>(&'t self, key: &[u8], mut take: impl FnMut(&'t TableHandle)) {
+        for handle in &*self.levels[0] {
+            if handle.meta().contains(key) {
+                take(handle);
             }
         }
-        found
+        for &level in &self.runs {
+            let tables = &self.levels[level];
+            let at = self.largest[level].lower_bound(key, |at| &tables[at].meta().largest);
+            if let Some(handle) = tables.get(at) {
+                take(handle);
+            }
+        }
     }
 
     pub(crate) fn handles(&self) -> impl Iterator<Item = &Arc<TableHandle>> {
@@ -205,7 +217,8 @@ impl SuperVersion {
     }
 
     fn get_from_tables(&self, key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<Found<'_>>> {
-        let candidates = self.tables.candidates(key);
+        let mut candidates: Candidates<'_> = SmallVec::new();
+        self.tables.candidates(key, |handle| candidates.push(handle));
         // One miss to wait for, where asking one after the other would wait for one each.
         if candidates.len() > 1 {
             for handle in &candidates {
