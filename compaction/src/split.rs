@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use siltstone_sstable::KeyBuf;
+
 use crate::TableMeta;
 
 /// An output overlaps at most about this many target sizes of the level below (its grandparents).
@@ -36,7 +38,7 @@ pub struct OutputSplitter {
     boundaries: u64,
     overlap_bytes: u64,
     /// `None` before the first key.
-    last_key: Option<Vec<u8>>,
+    last_key: Option<KeyBuf>,
 }
 
 impl OutputSplitter {
@@ -61,21 +63,15 @@ impl OutputSplitter {
     /// Whether the table under construction, now `output_size_bytes` long, must be finished before the entry of
     /// `user_key` is added, which then goes into a new one. REQUIRES: called once for each entry, in order.
     pub fn should_cut_before(&mut self, user_key: &[u8], output_size_bytes: u64) -> bool {
-        let first = match &mut self.last_key {
-            None => {
-                self.last_key = Some(user_key.to_vec());
-                true
+        let first = self.last_key.is_none();
+        let last = self.last_key.get_or_insert_default();
+        if !first {
+            match last.order_of(user_key) {
+                Ordering::Equal => return false,
+                order => debug_assert!(order == Ordering::Greater, "keys must not descend"),
             }
-            Some(last) => {
-                match (**last).cmp(user_key) {
-                    Ordering::Equal => return false,
-                    order => debug_assert!(order == Ordering::Less, "keys must not descend"),
-                }
-                last.clear();
-                last.extend_from_slice(user_key);
-                false
-            }
-        };
+        }
+        last.set(user_key);
         let step = self.step_to(user_key);
         if first {
             self.start_output();
@@ -100,10 +96,13 @@ impl OutputSplitter {
         if output_size_bytes >= size_max {
             return true;
         }
+        if !step.crossed {
+            return false;
+        }
         let percent = 50 + (5 * self.boundaries).min(40);
         let near = u128::from(output_size_bytes) * 100 >= u128::from(self.target_bytes) * u128::from(percent);
         let overlap_bytes = self.overlap_bytes.saturating_add(step.entered_bytes);
-        step.crossed && (near || overlap_bytes > overlap_bytes_max(self.target_bytes))
+        near || overlap_bytes > overlap_bytes_max(self.target_bytes)
     }
 
     /// The output begins with the last key.
@@ -130,12 +129,16 @@ impl OutputSplitter {
             .grandparents
             .get(self.position)
             .is_some_and(|table| *table.smallest <= *user_key);
-        // An output that spans the last key and this one overlaps every grandparent between the two.
-        let first_new = was_position + usize::from(was_inside);
-        let end_new = self.position + usize::from(self.inside);
-        let entered = self.grandparents.get(first_new..end_new).unwrap_or_default();
+        let crossed = (was_position, was_inside) != (self.position, self.inside);
+        let mut entered = &[][..];
+        if crossed {
+            // An output that spans the last key and this one overlaps every grandparent between the two.
+            let first_new = was_position + usize::from(was_inside);
+            let end_new = self.position + usize::from(self.inside);
+            entered = self.grandparents.get(first_new..end_new).unwrap_or_default();
+        }
         Step {
-            crossed: (was_position, was_inside) != (self.position, self.inside),
+            crossed,
             entered_bytes: crate::targets::sum_bytes(entered.iter().map(|table| &**table)),
             grandparents_ahead: self.position < self.grandparents.len(),
         }

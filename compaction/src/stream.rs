@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use siltstone_sstable::{InternalIterator, InternalKey, SeqNo, Tag, ValueKind};
+use siltstone_sstable::{InternalIterator, InternalKey, KeyBuf, SeqNo, Tag, ValueKind};
 use siltstone_vfs::{Error, ErrorKind, Result};
 
 use crate::BottomCheck;
@@ -32,7 +32,7 @@ pub struct CompactionStream<I> {
     bottom: BottomCheck,
     progress: Progress,
     /// The user key under the input, once it has stood on one.
-    user_key: Vec<u8>,
+    user_key: KeyBuf,
     /// The newest entry of `user_key` that was not shadowed so far, and its stripe.
     last: Option<(Tag, usize)>,
     counts: StreamCounts,
@@ -67,7 +67,7 @@ impl<I: InternalIterator> CompactionStream<I> {
             snapshots: snapshots.to_vec(),
             bottom,
             progress: Progress::Fresh,
-            user_key: Vec::new(),
+            user_key: KeyBuf::default(),
             last: None,
             counts: StreamCounts::default(),
         }
@@ -83,7 +83,10 @@ impl<I: InternalIterator> CompactionStream<I> {
     )]
     pub fn next(&mut self) -> Result<Option<(InternalKey<'_>, &[u8])>> {
         match self.advance() {
-            Ok(Some(tag)) => Ok(Some((InternalKey::new(&self.user_key, tag), self.input.value()))),
+            Ok(Some(tag)) => Ok(Some((
+                InternalKey::new(self.user_key.as_slice(), tag),
+                self.input.value(),
+            ))),
             Ok(None) => Ok(None),
             Err(error) => {
                 self.progress = Progress::Ended;
@@ -131,19 +134,20 @@ impl<I: InternalIterator> CompactionStream<I> {
     fn is_shadowed(&mut self, tag: Tag) -> Result<bool> {
         let user_key = self.input.user_key();
         let first_entry = self.counts.read == 1;
-        match user_key.cmp(&self.user_key) {
+        match self.user_key.order_of(user_key) {
             Ordering::Equal if !first_entry => {}
-            Ordering::Less if !first_entry => return Err(out_of_order(user_key, &self.user_key)),
+            Ordering::Less if !first_entry => {
+                return Err(out_of_order(user_key, self.user_key.as_slice()));
+            }
             _ => {
-                self.user_key.clear();
-                self.user_key.extend_from_slice(user_key);
+                self.user_key.set(user_key);
                 self.last = None;
             }
         }
         let stripe = self.snapshots.partition_point(|snapshot| *snapshot < tag.seqno());
         if let Some((newer, newer_stripe)) = self.last {
             if tag > newer {
-                return Err(out_of_order(&self.user_key, &self.user_key));
+                return Err(out_of_order(user_key, self.user_key.as_slice()));
             }
             if stripe == newer_stripe {
                 return Ok(true);
@@ -156,7 +160,7 @@ impl<I: InternalIterator> CompactionStream<I> {
     /// The tag that an entry which is not shadowed is written with; `None` if it goes.
     fn survivor(&mut self, tag: Tag) -> Option<Tag> {
         let oldest_stripe = matches!(self.last, Some((_, 0)));
-        if !oldest_stripe || !self.bottom.is_bottom(&self.user_key) {
+        if !oldest_stripe || !self.bottom.is_bottom(self.user_key.as_slice()) {
             return Some(tag);
         }
         // Exhaustive on purpose: a new kind has to say here what it means at the bottom.

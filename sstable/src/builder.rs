@@ -2,6 +2,7 @@
 
 mod output;
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use siltstone_vfs::{Error, Result, WriteFile};
@@ -15,7 +16,8 @@ use crate::format::{
 };
 use crate::index::{IndexBuilder, separator};
 use crate::{
-    Compression, InternalKey, Properties, SeqNo, TableId, TableOptions, Tag, check_entry_size, key_hash,
+    Compression, InternalKey, KeyBuf, Properties, SeqNo, TableId, TableOptions, Tag, check_entry_size,
+    key_hash,
 };
 
 use output::{Compressor, Output};
@@ -35,13 +37,15 @@ pub struct TableBuilder {
     /// What made the builder unusable.
     failed: Option<Error>,
     block: BlockBuilder,
-    /// Where the block in `block` must end, trailer included; set by its first entry. In a compressed table this counts
-    /// from the block's start, elsewhere from the file's.
+    /// Where the block in `block` must end, trailer included; set for its first entry, and 0 while there is none, for which there
+    /// is no room then. In a compressed table this counts from the block's start, elsewhere from the file's.
     block_end: u64,
     /// The block that is written except for its padding and trailer.
     open_block: Option<OpenBlock>,
     /// Of the open block's bytes.
     hasher: Box<Xxh3>,
+    /// What [`size_bytes`](Self::size_bytes) was when the last block was complete.
+    size_to_last_block: u64,
     /// The last complete block waits for its separator, which needs the next key.
     separator_due: bool,
     index: IndexBuilder,
@@ -49,7 +53,7 @@ pub struct TableBuilder {
     compressor: Option<Compressor>,
     content: Vec<u8>,
     scratch: Vec<u8>,
-    last_key: Vec<u8>,
+    last_key: KeyBuf,
     last_tag: Option<Tag>,
     totals: Properties,
 }
@@ -105,13 +109,14 @@ impl TableBuilder {
             block_end: 0,
             open_block: None,
             hasher: Box::new(Xxh3::new()),
+            size_to_last_block: 0,
             separator_due: false,
             index: IndexBuilder::default(),
             filter,
             compressor: None,
             content: Vec::new(),
             scratch: Vec::new(),
-            last_key: Vec::new(),
+            last_key: KeyBuf::default(),
             last_tag: None,
             totals: Properties {
                 entries: 0,
@@ -149,8 +154,8 @@ impl TableBuilder {
             return Err(error.clone());
         }
         check_entry_size(key.user_key, value)?;
-        self.check_order(key)?;
-        let added = self.place(key, value);
+        let new_key = self.check_order(key)?;
+        let added = self.place(key, value, new_key);
         if let Err(error) = &added {
             self.failed = Some(error.clone());
         }
@@ -162,14 +167,19 @@ impl TableBuilder {
         self.totals.entries
     }
 
-    /// About how long the file would be if it were finished now; compression of the last block is not foreseen.
+    /// About how long the file would be if it were finished now: what is not in a block yet counts with its keys and values only.
+    #[inline]
     pub fn size_bytes(&self) -> u64 {
-        let pending = self.block.content_len() as u64;
-        self.output.offset()
-            + pending
+        self.size_to_last_block + self.block.entry_bytes() as u64
+    }
+
+    /// How long the file would be if it ended with the last complete block.
+    fn measure(&mut self) {
+        let keys = self.totals.smallest_key.len() + self.last_key.as_slice().len();
+        self.size_to_last_block = self.output.offset()
             + self.index.size_bytes()
             + self.filter.size_bytes(self.totals.entries, self.entry_bytes())
-            + (self.totals.smallest_key.len() + self.last_key.len() + 256) as u64
+            + (keys + 256) as u64;
     }
 
     /// Writes what is left and syncs the file; its directory is the caller's business.
@@ -188,7 +198,7 @@ impl TableBuilder {
         self.push_separator(None);
         let data_end = self.output.offset();
         self.totals.data_blocks = self.index.blocks() as u64;
-        self.totals.largest_key = std::mem::take(&mut self.last_key);
+        self.totals.largest_key = self.last_key.as_slice().to_vec();
 
         let mut sections = Vec::new();
         let (kind, index_section) = std::mem::take(&mut self.index).finish(data_end)?;
@@ -222,50 +232,65 @@ impl TableBuilder {
         })
     }
 
-    fn check_order(&self, key: InternalKey<'_>) -> Result<()> {
+    /// Whether the entry is the first one of its user key.
+    fn check_order(&self, key: InternalKey<'_>) -> Result<bool> {
         let Some(last_tag) = self.last_tag else {
-            return Ok(());
+            return Ok(true);
         };
-        let last = InternalKey::new(&self.last_key, last_tag);
-        if last < key {
-            return Ok(());
+        match self.last_key.order_of(key.user_key) {
+            Ordering::Greater => Ok(true),
+            Ordering::Equal if key.tag < last_tag => Ok(false),
+            _ => {
+                let last = InternalKey::new(self.last_key.as_slice(), last_tag);
+                let what = format!("entry {key:?} does not sort after {last:?}");
+                Err(Error::invalid(what).with_path(&self.path))
+            }
         }
-        Err(Error::invalid(format!("entry {key:?} does not sort after {last:?}")).with_path(&self.path))
     }
 
-    fn place(&mut self, key: InternalKey<'_>, value: &[u8]) -> Result<()> {
+    fn place(&mut self, key: InternalKey<'_>, value: &[u8], new_key: bool) -> Result<()> {
         let hash = key_hash(key.user_key);
-        let lone_len = lone_content_len(key, value.len()) as u64 + TRAILER;
-        let alone = lone_len > self.options.block_size_bytes as u64;
-        if !self.block.is_empty() {
-            let grown = self.block.content_len_with(key, value.len()) as u64 + TRAILER;
-            if alone || self.block_start() + grown > self.block_end {
-                self.cut()?;
-            }
-        }
-        self.push_separator(Some(key.user_key));
-        let place;
-        if alone {
-            place = Place::new(self.index.blocks(), 0);
-            self.write_alone(key, value, lone_len)?;
+        let place = if self.is_alone(key, value) {
+            self.cut()?;
+            self.push_separator(Some(key.user_key));
+            let place = Place::new(self.index.blocks(), 0);
+            self.write_alone(key, value)?;
+            place
         } else {
-            if self.block.is_empty() {
-                self.begin_block(lone_len)?;
+            let room = self.block_end.saturating_sub(self.block_start() + TRAILER);
+            if !self.block.push_within(index(room), key, hash, value) {
+                self.cut()?;
+                self.push_separator(Some(key.user_key));
+                self.begin_block(self.stored_alone_len(key, value))?;
+                self.block.push(key, hash, value);
             }
-            place = Place::new(self.index.blocks(), self.block.count());
-            self.block.push(key, hash, value);
+            Place::new(self.index.blocks(), self.block.count() - 1)
+        };
+        if new_key {
+            self.filter.push(hash, place);
         }
-        self.count(key, hash, place, value);
+        self.count(key, value);
         Ok(())
     }
 
-    fn count(&mut self, key: InternalKey<'_>, hash: u64, place: Place, value: &[u8]) {
+    /// How long a block of this entry only is in the file, uncompressed.
+    fn stored_alone_len(&self, key: InternalKey<'_>, value: &[u8]) -> u64 {
+        lone_content_len(key, value.len()) as u64 + TRAILER
+    }
+
+    /// Whether the entry is too long for a block that others share.
+    #[inline]
+    fn is_alone(&self, key: InternalKey<'_>, value: &[u8]) -> bool {
+        let block_size_bytes = self.options.block_size_bytes;
+        // Most are not, by far.
+        key.user_key.len() + value.len() > block_size_bytes / 2
+            && self.stored_alone_len(key, value) > block_size_bytes as u64
+    }
+
+    #[inline]
+    fn count(&mut self, key: InternalKey<'_>, value: &[u8]) {
         let totals = &mut self.totals;
-        let first = totals.entries == 0;
-        if first || self.last_key != key.user_key {
-            self.filter.push(hash, place);
-        }
-        if first {
+        if totals.entries == 0 {
             totals.smallest_key = key.user_key.to_vec();
         }
         totals.entries += 1;
@@ -274,8 +299,7 @@ impl TableBuilder {
         totals.value_bytes += value.len() as u64;
         totals.seqno_min = totals.seqno_min.min(key.tag.seqno());
         totals.seqno_max = totals.seqno_max.max(key.tag.seqno());
-        self.last_key.clear();
-        self.last_key.extend_from_slice(key.user_key);
+        self.last_key.set(key.user_key);
         self.last_tag = Some(key.tag);
     }
 
@@ -319,11 +343,12 @@ impl TableBuilder {
         Ok(())
     }
 
-    /// Writes the block in `block`.
+    /// Writes the block in `block`, if there is one.
     fn cut(&mut self) -> Result<()> {
         if self.block.is_empty() {
             return Ok(());
         }
+        self.block_end = 0;
         if let Some(typical) = self.block.typical() {
             self.filter.note_block(typical);
         }
@@ -343,11 +368,11 @@ impl TableBuilder {
     }
 
     /// Writes a block of one entry straight from the caller's value.
-    fn write_alone(&mut self, key: InternalKey<'_>, value: &[u8], lone_len: u64) -> Result<()> {
+    fn write_alone(&mut self, key: InternalKey<'_>, value: &[u8]) -> Result<()> {
         let head = encode_lone_head(key, value.len());
         debug_assert_eq!(
             (head.len() + value.len()) as u64 + TRAILER,
-            lone_len,
+            self.stored_alone_len(key, value),
             "a lone block's length is exact"
         );
         debug_assert!(
@@ -398,6 +423,7 @@ impl TableBuilder {
         };
         self.open_block = Some(OpenBlock { compression, raw_len });
         self.separator_due = true;
+        self.measure();
         Ok(())
     }
 
@@ -433,7 +459,7 @@ impl TableBuilder {
 
     fn push_separator(&mut self, next: Option<&[u8]>) {
         if std::mem::take(&mut self.separator_due) {
-            let chosen = separator(&self.last_key, next, &mut self.scratch);
+            let chosen = separator(self.last_key.as_slice(), next, &mut self.scratch);
             self.index.push_separator(chosen);
         }
     }

@@ -92,37 +92,25 @@ impl<I: InternalIterator> MergeIterator<I> {
     /// Whether source `a`'s entry comes out before source `b`'s.
     #[inline]
     fn before(&self, a: Ahead, b: Ahead) -> bool {
-        let order = match a.head.cmp(&b.head) {
-            Ordering::Equal => self.order_by_key(a.source, b.source),
-            order => order,
-        };
-        match self.direction {
-            Direction::Forward => order == Ordering::Less,
-            Direction::Backward => order == Ordering::Greater,
-        }
-    }
-
-    #[inline(never)]
-    fn order_by_key(&self, a: usize, b: usize) -> Ordering {
-        self.sources[a].key().cmp(&self.sources[b].key()).then(a.cmp(&b))
+        before(&self.sources, self.direction, a, b)
     }
 
     fn sift_down(&mut self, mut at: usize) {
         self.runner_up = UNKNOWN;
+        let (sources, heap) = (&*self.sources, &mut *self.heap);
         loop {
             let left = 2 * at + 1;
-            if left >= self.heap.len() {
+            if left >= heap.len() {
                 return;
             }
             let right = left + 1;
-            let mut best = left;
-            if right < self.heap.len() && self.before(self.heap[right], self.heap[left]) {
-                best = right;
-            }
-            if !self.before(self.heap[best], self.heap[at]) {
+            // No processor foretells which one it is: a sum, not a jump.
+            let right_first = right < heap.len() && before(sources, self.direction, heap[right], heap[left]);
+            let best = left + usize::from(right_first);
+            if !before(sources, self.direction, heap[best], heap[at]) {
                 return;
             }
-            self.heap.swap(at, best);
+            heap.swap(at, best);
             at = best;
         }
     }
@@ -232,12 +220,14 @@ impl<I: InternalIterator> MergeIterator<I> {
         if self.heap.len() == 1 {
             return;
         }
-        self.heap[0].head = head(source.user_key());
+        let head = head(source.user_key());
         let next = self.runner_up();
-        if !self.before(self.heap[next], self.heap[0]) {
+        let (sources, heap) = (&*self.sources, &mut *self.heap);
+        heap[0].head = head;
+        if !before(sources, self.direction, heap[next], heap[0]) {
             return;
         }
-        self.heap.swap(0, next);
+        heap.swap(0, next);
         self.sift_down(next);
     }
 
@@ -270,6 +260,22 @@ impl<I: InternalIterator> MergeIterator<I> {
             }
         }
     }
+}
+
+/// Whether the entry of source `a` comes out before that of source `b`.
+#[inline]
+fn before<I: InternalIterator>(sources: &[I], direction: Direction, a: Ahead, b: Ahead) -> bool {
+    let forward = direction == Direction::Forward;
+    if a.head != b.head {
+        return (a.head < b.head) == forward;
+    }
+    before_by_key(sources, forward, a.source, b.source)
+}
+
+#[inline(never)]
+fn before_by_key<I: InternalIterator>(sources: &[I], forward: bool, a: usize, b: usize) -> bool {
+    let order = sources[a].key().cmp(&sources[b].key()).then(a.cmp(&b));
+    (order == Ordering::Less) == forward
 }
 
 impl<I: InternalIterator> InternalIterator for MergeIterator<I> {

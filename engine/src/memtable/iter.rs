@@ -5,7 +5,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use siltstone_sstable::{InternalIterator, InternalKey, Tag};
-use siltstone_vfs::Result;
+use siltstone_vfs::{CACHE_LINE_BYTES, Result};
 
 use super::entry::{Border, Entry, EntryRef};
 use super::node::{Node, NodeRef, prefetch};
@@ -13,6 +13,9 @@ use super::{Memtable, NODE_ENTRIES};
 
 /// How many entries ahead of the one it stands on the iterator asks for.
 const PREFETCH_ENTRIES: usize = 8;
+
+/// How much of each of these.
+const PREFETCH_LINES: usize = 3;
 
 /// A position in a memtable, which it keeps alive. Keys and values are read in place; nothing it does can fail.
 ///
@@ -129,12 +132,13 @@ impl<const N: usize> MemtableIter<N> {
         (first..self.position).for_each(|position| self.prefetch(position));
     }
 
-    /// Asks for an entry that steps will come to, if it is in the copy.
+    /// Asks for an entry that steps will come to, if it is in the copy: header, key, and the first line or two of its value.
     #[inline]
     fn prefetch(&self, position: usize) {
         if let Some(&entry) = self.copy.get(position) {
-            prefetch(entry.cast());
-            prefetch(entry.cast::<u8>().wrapping_add(64));
+            for line in 0..PREFETCH_LINES {
+                prefetch(entry.cast::<u8>().wrapping_add(line * CACHE_LINE_BYTES));
+            }
         }
     }
 }

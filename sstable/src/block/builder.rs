@@ -5,6 +5,8 @@ use crate::format::{
     BLOCK_FINGERPRINTS, BLOCK_HEADER_BYTES, BLOCK_PREFIX_BYTES_MAX, BLOCK_TAG_BASE, BLOCK_UNIFORM,
     BLOCK_WHOLE, BLOCK_WIDE, FINGERPRINTS_MAX, TAG_BASE_BYTES, u32_len,
 };
+use crate::index::head;
+use crate::key_buf::copy_short;
 use crate::{InternalKey, varint};
 
 use super::{fingerprint, pack_tag};
@@ -18,6 +20,8 @@ pub(crate) struct BlockBuilder {
     /// Key and value of each entry, one after the other.
     arena: Vec<u8>,
     entries: Vec<Pending>,
+    /// Of the first key.
+    first_head: u64,
     sizes: Sizes,
 }
 
@@ -39,8 +43,10 @@ struct Sizes {
     prefix_len: usize,
     key_bytes: usize,
     value_bytes: usize,
-    /// An upper bound: suffixes are counted as whole keys.
-    varint_bytes: usize,
+    /// Of the tags as varints.
+    tag_varint_bytes: usize,
+    /// Of the lengths as varints, once they are not all alike. An upper bound: suffixes are counted as whole keys.
+    len_varint_bytes: usize,
     packed_min: u64,
     packed_max: u64,
     /// The lengths of key and value that all entries have so far.
@@ -55,7 +61,8 @@ impl Sizes {
             prefix_len: 0,
             key_bytes: 0,
             value_bytes: 0,
-            varint_bytes: 0,
+            tag_varint_bytes: 0,
+            len_varint_bytes: 0,
             packed_min: u64::MAX,
             packed_max: 0,
             uniform: None,
@@ -64,17 +71,22 @@ impl Sizes {
 
     fn with(mut self, key_len: usize, value_len: usize, packed: u64, prefix_len: usize) -> Sizes {
         let lens = (key_len, value_len);
-        self.uniform = if self.count == 0 {
-            Some(lens)
-        } else {
-            self.uniform.filter(|&all| all == lens)
-        };
+        if self.count == 0 {
+            self.uniform = Some(lens);
+        } else if let Some(all) = self.uniform
+            && all != lens
+        {
+            self.uniform = None;
+            self.len_varint_bytes = self.count * len_varint_bytes(all);
+        }
+        if self.uniform.is_none() {
+            self.len_varint_bytes += len_varint_bytes(lens);
+        }
         self.count += 1;
         self.prefix_len = prefix_len;
         self.key_bytes += key_len;
         self.value_bytes += value_len;
-        self.varint_bytes +=
-            varint::len(key_len as u64) + varint::len(value_len as u64) + varint::len(packed);
+        self.tag_varint_bytes += varint::len(packed);
         self.packed_min = self.packed_min.min(packed);
         self.packed_max = self.packed_max.max(packed);
         self
@@ -124,7 +136,7 @@ impl Sizes {
             let tags = self.tags();
             return base + tags.base_bytes() + self.count * tags.width;
         }
-        let narrow = base + self.varint_bytes + 2 * self.count;
+        let narrow = base + self.tag_varint_bytes + self.len_varint_bytes + 2 * self.count;
         if narrow <= NARROW_BYTES_MAX {
             narrow
         } else {
@@ -171,18 +183,18 @@ impl Tags {
         self.base.map_or(0, |_| TAG_BASE_BYTES)
     }
 
-    fn put(&self, out: &mut Vec<u8>, packed: u64) {
-        let stored = packed - self.base.unwrap_or(0);
-        out.extend_from_slice(&stored.to_le_bytes()[..self.width]);
+    /// What is stored of a tag: the first `width` bytes of this.
+    fn stored(&self, packed: u64) -> [u8; 8] {
+        (packed - self.base.unwrap_or(0)).to_le_bytes()
     }
+}
+
+fn len_varint_bytes((key_len, value_len): (usize, usize)) -> usize {
+    varint::len(key_len as u64) + varint::len(value_len as u64)
 }
 
 fn byte_width(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(8)
-}
-
-fn common_prefix_len(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// The content's length of a block with this entry only.
@@ -209,7 +221,8 @@ pub(crate) fn encode_lone_head(key: InternalKey<'_>, value_len: usize) -> Vec<u8
     out.extend_from_slice(&sizes.header(false));
     out.extend_from_slice(prefix);
     // One tag is not shorter than itself: there is no base.
-    sizes.tags().put(&mut out, pack_tag(key.tag));
+    let tags = sizes.tags();
+    out.extend_from_slice(&tags.stored(pack_tag(key.tag))[..tags.width]);
     out.extend_from_slice(suffix);
     out
 }
@@ -220,6 +233,7 @@ impl BlockBuilder {
         BlockBuilder {
             arena: Vec::new(),
             entries: Vec::new(),
+            first_head: 0,
             sizes: Sizes::new(fingerprints_below),
         }
     }
@@ -253,7 +267,14 @@ impl BlockBuilder {
         })
     }
 
+    /// Bytes of all keys and values.
+    #[inline]
+    pub(crate) fn entry_bytes(&self) -> usize {
+        self.arena.len()
+    }
+
     /// The content's length, or a little more; 0 for an empty block.
+    #[cfg(test)]
     pub(crate) fn content_len(&self) -> usize {
         if self.is_empty() {
             0
@@ -262,27 +283,42 @@ impl BlockBuilder {
         }
     }
 
-    /// What [`content_len`](Self::content_len) becomes if this entry, which sorts after all others, is added.
-    pub(crate) fn content_len_with(&self, key: InternalKey<'_>, value_len: usize) -> usize {
-        self.sizes_with(key, value_len).content_len()
-    }
-
-    fn sizes_with(&self, key: InternalKey<'_>, value_len: usize) -> Sizes {
-        let prefix_len = match self.entries.first() {
-            None => key.user_key.len().min(BLOCK_PREFIX_BYTES_MAX),
-            // Keys are sorted: what the first and the last share, all share.
-            Some(first) => {
-                let first = &self.arena[first.start..][..self.sizes.prefix_len];
-                common_prefix_len(first, key.user_key)
-            }
-        };
-        self.sizes
-            .with(key.user_key.len(), value_len, pack_tag(key.tag), prefix_len)
-    }
-
     /// Adds an entry that sorts after all others.
     pub(crate) fn push(&mut self, key: InternalKey<'_>, hash: u64, value: &[u8]) {
-        self.sizes = self.sizes_with(key, value.len());
+        self.add(self.sizes_with(key, value), key, hash, value);
+    }
+
+    /// Adds an entry that sorts after all others, if the content's length does not go over `len_max` by it.
+    #[inline]
+    #[must_use]
+    pub(crate) fn push_within(
+        &mut self,
+        len_max: usize,
+        key: InternalKey<'_>,
+        hash: u64,
+        value: &[u8],
+    ) -> bool {
+        let sizes = self.sizes_with(key, value);
+        let fits = sizes.content_len() <= len_max;
+        if fits {
+            self.add(sizes, key, hash, value);
+        }
+        fits
+    }
+
+    #[inline]
+    fn sizes_with(&self, key: InternalKey<'_>, value: &[u8]) -> Sizes {
+        let prefix_len = self.shared_prefix_len(key.user_key);
+        self.sizes
+            .with(key.user_key.len(), value.len(), pack_tag(key.tag), prefix_len)
+    }
+
+    #[inline]
+    fn add(&mut self, sizes: Sizes, key: InternalKey<'_>, hash: u64, value: &[u8]) {
+        if self.entries.is_empty() {
+            self.first_head = head(key.user_key);
+        }
+        self.sizes = sizes;
         let start = self.arena.len();
         self.arena.extend_from_slice(key.user_key);
         self.arena.extend_from_slice(value);
@@ -295,19 +331,33 @@ impl BlockBuilder {
         });
     }
 
-    /// Writes the content to `out`, which it clears first, and starts an empty block.
+    /// What all keys share with `key`, which sorts after them: as they are sorted, what the first and the last share.
+    #[inline]
+    fn shared_prefix_len(&self, key: &[u8]) -> usize {
+        if self.entries.is_empty() {
+            return key.len().min(BLOCK_PREFIX_BYTES_MAX);
+        }
+        const HEAD: usize = size_of::<u64>();
+        let limit = self.sizes.prefix_len.min(key.len());
+        let shared = (self.first_head ^ head(key)).leading_zeros() as usize / 8;
+        if shared < HEAD || limit <= HEAD {
+            return shared.min(limit);
+        }
+        // The arena begins with the first key.
+        let (first, key) = (&self.arena[HEAD..limit], &key[HEAD..limit]);
+        if first == key {
+            return limit;
+        }
+        HEAD + first.iter().zip(key).take_while(|(a, b)| a == b).count()
+    }
+
+    /// Makes `out` the content, and starts an empty block.
     pub(crate) fn encode(&mut self, out: &mut Vec<u8>) {
         debug_assert!(!self.is_empty(), "a block has at least one entry");
-        out.clear();
-        let wide = self.sizes.content_len() > NARROW_BYTES_MAX;
-        out.extend_from_slice(&self.sizes.header(wide));
-        if self.sizes.fingerprints() > 0 {
-            out.extend(self.entries.iter().map(|entry| entry.fingerprint));
-        }
         if self.sizes.uniform.is_some() {
-            self.encode_uniform(out)
+            self.encode_uniform(out);
         } else {
-            self.encode_slotted(out, wide)
+            self.encode_slotted(out);
         }
         debug_assert!(
             out.len() <= self.sizes.content_len(),
@@ -332,25 +382,41 @@ impl BlockBuilder {
 
     fn encode_uniform(&self, out: &mut Vec<u8>) {
         let (tags, whole) = (self.sizes.tags(), self.sizes.whole());
-        if let Some(base) = tags.base {
-            out.extend_from_slice(&base.to_le_bytes());
+        // What the last block left there is overwritten: all of it is put.
+        out.resize(self.sizes.content_len(), 0);
+        let mut at = 0;
+        let mut put = |bytes: &[u8]| {
+            copy_short(&mut out[at..at + bytes.len()], bytes);
+            at += bytes.len();
+        };
+        put(&self.sizes.header(false));
+        if self.sizes.fingerprints() > 0 {
+            self.entries.iter().for_each(|entry| put(&[entry.fingerprint]));
         }
-        out.extend_from_slice(self.prefix());
+        if let Some(base) = tags.base {
+            put(&base.to_le_bytes());
+        }
+        put(self.prefix());
         for entry in &self.entries {
-            tags.put(out, entry.packed);
-            out.extend_from_slice(self.suffix(entry));
+            put(&tags.stored(entry.packed)[..tags.width]);
+            put(self.suffix(entry));
             if whole {
-                out.extend_from_slice(self.value(entry));
+                put(self.value(entry));
             }
         }
         if !whole {
-            for entry in &self.entries {
-                out.extend_from_slice(self.value(entry));
-            }
+            self.entries.iter().for_each(|entry| put(self.value(entry)));
         }
+        assert_eq!(at, out.len(), "the length of a uniform block is exact");
     }
 
-    fn encode_slotted(&self, out: &mut Vec<u8>, wide: bool) {
+    fn encode_slotted(&self, out: &mut Vec<u8>) {
+        let wide = self.sizes.content_len() > NARROW_BYTES_MAX;
+        out.clear();
+        out.extend_from_slice(&self.sizes.header(wide));
+        if self.sizes.fingerprints() > 0 {
+            out.extend(self.entries.iter().map(|entry| entry.fingerprint));
+        }
         let slots = out.len();
         let width = if wide { 4 } else { 2 };
         out.resize(slots + width * self.entries.len(), 0);

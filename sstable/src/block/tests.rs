@@ -13,15 +13,22 @@ fn encode(entries: &[Entry]) -> Vec<u8> {
 
 fn encode_with(entries: &[Entry], fingerprints_below: usize) -> Vec<u8> {
     let mut builder = BlockBuilder::new(fingerprints_below);
+    let mut bounded = BlockBuilder::new(fingerprints_below);
     let mut out = vec![0xee; 7];
     for entry in entries {
-        let foreseen = builder.content_len_with(key_of(entry), entry.2.len());
-        builder.push(key_of(entry), key_hash(&entry.0), &entry.2);
-        assert_eq!(builder.content_len(), foreseen);
+        let (key, hash) = (key_of(entry), key_hash(&entry.0));
+        builder.push(key, hash, &entry.2);
+        let len = builder.content_len();
+        assert!(!bounded.push_within(len - 1, key, hash, &entry.2));
+        assert!(bounded.push_within(len, key, hash, &entry.2));
+        assert_eq!(bounded.content_len(), len);
     }
     let limit = builder.content_len();
     builder.encode(&mut out);
     assert!(out.len() <= limit && builder.is_empty());
+    let mut same = Vec::new();
+    bounded.encode(&mut same);
+    assert!(out == same);
     out
 }
 

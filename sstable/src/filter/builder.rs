@@ -37,13 +37,17 @@ impl Keys {
         self.iter().map(|(hash, _)| hash)
     }
 
+    #[inline]
     fn push(&mut self, hash: u64, place: Place) {
-        if self.count.is_multiple_of(KEYS_PER_PIECE) {
-            self.pieces.push(Vec::with_capacity(KEYS_PER_PIECE));
-        }
-        let piece = self.pieces.last_mut().expect("a first key starts a piece");
-        piece.push((hash, place));
         self.count += 1;
+        match self.pieces.last_mut() {
+            Some(piece) if piece.len() < KEYS_PER_PIECE => piece.push((hash, place)),
+            _ => {
+                let mut piece = Vec::with_capacity(KEYS_PER_PIECE);
+                piece.push((hash, place));
+                self.pieces.push(piece);
+            }
+        }
     }
 }
 

@@ -20,6 +20,8 @@ const BUCKET_BYTES: usize = BUCKET_WORDS * 4;
 const GONE_ON: usize = BUCKET_WORDS - 1;
 /// Keys for each bucket on average, of the fifteen that fit.
 const KEYS_PER_BUCKET: usize = 12;
+/// How many keys ahead of the one that is put into its bucket a builder asks for buckets.
+const KEYS_AHEAD: usize = 8;
 /// What is left of a word is the fingerprint: eight bits at least.
 const PLACE_BITS_MAX: u32 = 24;
 
@@ -105,18 +107,22 @@ pub(super) fn build(keys: &Keys, section: &mut Vec<u8>) -> Option<Widths> {
     section.resize(start + buckets * BUCKET_BYTES, 0);
     let words = section[start..].as_chunks_mut::<4>().0;
     let lines = words.as_chunks_mut::<BUCKET_WORDS>().0;
+    let mut to_come = keys.hashes().skip(KEYS_AHEAD);
     for (hash, place) in keys.iter() {
+        if let Some(hash) = to_come.next() {
+            let bytes = lines.as_flattened().as_flattened();
+            prefetch(bytes, bucket_of(hash, buckets) * BUCKET_BYTES);
+        }
         let word = fingerprint(hash, place_bits) | place.block << entry_bits | place.entry;
         let mut bucket = bucket_of(hash, buckets);
         // There is room: four fifths of all words at the most are taken.
         let free = loop {
-            match lines[bucket][..GONE_ON].iter().position(|word| *word == [0; 4]) {
-                Some(free) => break free,
-                None => {
-                    let others = u32::from_le_bytes(lines[bucket][GONE_ON]);
-                    lines[bucket][GONE_ON] = (others | gone_on(hash)).to_le_bytes();
-                }
+            let free = words_taken(&lines[bucket]);
+            if free < GONE_ON {
+                break free;
             }
+            let others = u32::from_le_bytes(lines[bucket][GONE_ON]);
+            lines[bucket][GONE_ON] = (others | gone_on(hash)).to_le_bytes();
             bucket = (bucket + 1) % buckets;
         };
         lines[bucket][free] = word.to_le_bytes();
@@ -125,6 +131,14 @@ pub(super) fn build(keys: &Keys, section: &mut Vec<u8>) -> Option<Widths> {
         place_bits,
         entry_bits,
     })
+}
+
+/// Words of a bucket that hold keys: the first ones. Looks at all of them, as no processor foretells where the last one is.
+#[inline]
+fn words_taken(bucket: &[[u8; 4]; BUCKET_WORDS]) -> usize {
+    let taken = |word: &[u8; 4]| u32::from(*word != [0; 4]);
+    let all: u32 = bucket.iter().map(taken).sum();
+    (all - taken(&bucket[GONE_ON])) as usize
 }
 
 /// About how long the payload becomes for `keys` keys.
@@ -235,11 +249,7 @@ impl HashIndex {
             let words = bucket.as_chunks::<4>().0;
             if !probe.loaded {
                 probe.loaded = true;
-                for (at, word) in words.iter().enumerate() {
-                    let differs = (u32::from_le_bytes(*word) ^ probe.wanted) >> self.place_bits;
-                    probe.matches |= u32::from(differs == 0) << at;
-                }
-                probe.matches &= (1 << GONE_ON) - 1;
+                probe.matches = matching(&bucket, probe.wanted, self.place_bits) & ((1 << GONE_ON) - 1);
             }
             if probe.matches != 0 {
                 let at = probe.matches.trailing_zeros() as usize;
@@ -262,10 +272,20 @@ impl HashIndex {
     /// Words that are taken: as many as there are distinct keys.
     pub(crate) fn words(&self, mapping: &Mapping) -> u64 {
         let payload = &self.bytes.get(mapping)[FILTER_HEADER_BYTES..];
-        let buckets = payload.as_chunks::<4>().0.chunks_exact(BUCKET_WORDS);
-        let taken = |bucket: &[[u8; 4]]| bucket[..GONE_ON].iter().filter(|word| **word != [0; 4]).count();
-        buckets.map(taken).sum::<usize>() as u64
+        let buckets = payload.as_chunks::<4>().0.as_chunks::<BUCKET_WORDS>().0;
+        buckets.iter().map(words_taken).sum::<usize>() as u64
     }
+}
+
+/// One bit for each word that is `wanted` above its place. Written so that compilers make vectors of it.
+#[inline]
+fn matching(bucket: &[u8; BUCKET_BYTES], wanted: u32, place_bits: u32) -> u32 {
+    let mut bits = 0;
+    for (at, word) in bucket.as_chunks::<4>().0.iter().enumerate() {
+        let differs = (u32::from_le_bytes(*word) ^ wanted) >> place_bits;
+        bits |= if differs == 0 { 1 << at } else { 0 };
+    }
+    bits
 }
 
 /// The error for a place that is not in the table.

@@ -9,6 +9,7 @@ use crate::block::{BlockHeader, RawEntry, samples};
 use crate::format::BLOCK_TRAILER_BYTES;
 use crate::index::block_span;
 use crate::iterator::pass_user_key;
+use crate::key_buf::put_suffix;
 use crate::{InternalIterator, InternalKey, SeqNo, Tag, ValueKind};
 
 use super::Table;
@@ -185,27 +186,6 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     match (a.first_chunk::<8>(), b.first_chunk::<8>()) {
         (Some(first), Some(other)) if first != other => false,
         _ => a == b,
-    }
-}
-
-/// Puts `suffix` behind the first `prefix_len` bytes of `key`.
-#[inline]
-fn put_suffix(key: &mut Vec<u8>, prefix_len: usize, suffix: &[u8]) {
-    if key.len() != prefix_len + suffix.len() {
-        key.truncate(prefix_len);
-        key.extend_from_slice(suffix);
-        return;
-    }
-    // In a uniform block this is every step: two words that overlap are cheaper than a call for so few bytes.
-    let place = &mut key[prefix_len..];
-    if let (Some(first), Some(last)) = (suffix.first_chunk::<8>(), suffix.last_chunk::<8>())
-        && suffix.len() <= 16
-    {
-        let last_at = suffix.len() - 8;
-        place[..8].copy_from_slice(first);
-        place[last_at..].copy_from_slice(last);
-    } else {
-        place.copy_from_slice(suffix);
     }
 }
 

@@ -407,7 +407,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "seqno-zero-above-older-versions",
         area: "compaction",
         file: "compaction/src/stream.rs",
-        before: "        if !oldest_stripe || !self.bottom.is_bottom(&self.user_key) {",
+        before: "        if !oldest_stripe || !self.bottom.is_bottom(self.user_key.as_slice()) {",
         after: "        if !oldest_stripe {",
         suite: MODEL,
         breaks: "a put that hides something keeps its seqno",
