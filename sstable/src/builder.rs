@@ -167,13 +167,14 @@ impl TableBuilder {
         self.totals.entries
     }
 
-    /// About how long the file would be if it were finished now: what is not in a block yet counts with its keys and values only.
+    /// About how long the file would be if it were finished now: compression of the last block is not foreseen, nor what index and
+    /// filter will hold of it.
     #[inline]
     pub fn size_bytes(&self) -> u64 {
-        self.size_to_last_block + self.block.entry_bytes() as u64
+        self.size_to_last_block + self.block.content_len() as u64
     }
 
-    /// How long the file would be if it ended with the last complete block.
+    /// Notes how long the file would be if it ended with the last complete block.
     fn measure(&mut self) {
         let keys = self.totals.smallest_key.len() + self.last_key.as_slice().len();
         self.size_to_last_block = self.output.offset()
@@ -250,7 +251,8 @@ impl TableBuilder {
 
     fn place(&mut self, key: InternalKey<'_>, value: &[u8], new_key: bool) -> Result<()> {
         let hash = key_hash(key.user_key);
-        let place = if self.is_alone(key, value) {
+        let alone = self.is_alone(key, value);
+        let place = if alone {
             self.cut()?;
             self.push_separator(Some(key.user_key));
             let place = Place::new(self.index.blocks(), 0);
@@ -270,6 +272,9 @@ impl TableBuilder {
             self.filter.push(hash, place);
         }
         self.count(key, value);
+        if alone {
+            self.measure();
+        }
         Ok(())
     }
 
@@ -364,6 +369,7 @@ impl TableBuilder {
         self.write_block(&[bytes], raw_len, compressed)?;
         self.content = content;
         self.scratch = stored;
+        self.measure();
         Ok(())
     }
 
@@ -423,7 +429,6 @@ impl TableBuilder {
         };
         self.open_block = Some(OpenBlock { compression, raw_len });
         self.separator_due = true;
-        self.measure();
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use crate::format::{
 use crate::search::partition_point;
 use crate::table::SectionBytes;
 
-/// The first eight bytes after the common prefix as a number that orders as they do.
+/// The first eight bytes of a key, or of what follows a prefix that keys share, as a number that orders as they do; filled up with zeros.
 #[inline]
 pub(crate) fn head(rest: &[u8]) -> u64 {
     if let Some(first) = rest.first_chunk::<8>() {

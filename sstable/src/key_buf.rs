@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use crate::index::head;
 
 /// A copy of a user key, to compare those that follow with. Made for whoever does that with every entry: keys that differ in
-/// their first eight bytes are told apart by a word, and short ones are copied without a call.
+/// their first eight bytes are told apart by a word, and keys of 8 to 16 bytes, if they are all of one length, copied without a call.
 #[derive(Clone, Debug, Default)]
 pub struct KeyBuf {
     bytes: Vec<u8>,
@@ -49,7 +49,7 @@ pub(crate) fn put_suffix(key: &mut Vec<u8>, prefix_len: usize, suffix: &[u8]) {
     }
 }
 
-/// Copies bytes that are likely few: two words that overlap are cheaper than a call.
+/// Copies bytes that are likely 8 to 16: two words that overlap are cheaper than a call.
 ///
 /// # Panics
 /// If the lengths differ.

@@ -132,7 +132,7 @@ impl<const N: usize> MemtableIter<N> {
         (first..self.position).for_each(|position| self.prefetch(position));
     }
 
-    /// Asks for an entry that steps will come to, if it is in the copy: header, key, and the first line or two of its value.
+    /// Asks for an entry that steps will come to, if it is in the copy: its first lines.
     #[inline]
     fn prefetch(&self, position: usize) {
         if let Some(&entry) = self.copy.get(position) {

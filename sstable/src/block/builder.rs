@@ -23,6 +23,8 @@ pub(crate) struct BlockBuilder {
     /// Of the first key.
     first_head: u64,
     sizes: Sizes,
+    /// What the sizes come to; 0 without entries.
+    content_len: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -235,6 +237,7 @@ impl BlockBuilder {
             entries: Vec::new(),
             first_head: 0,
             sizes: Sizes::new(fingerprints_below),
+            content_len: 0,
         }
     }
 
@@ -267,25 +270,16 @@ impl BlockBuilder {
         })
     }
 
-    /// Bytes of all keys and values.
-    #[inline]
-    pub(crate) fn entry_bytes(&self) -> usize {
-        self.arena.len()
-    }
-
     /// The content's length, or a little more; 0 for an empty block.
-    #[cfg(test)]
+    #[inline]
     pub(crate) fn content_len(&self) -> usize {
-        if self.is_empty() {
-            0
-        } else {
-            self.sizes.content_len()
-        }
+        self.content_len
     }
 
     /// Adds an entry that sorts after all others.
     pub(crate) fn push(&mut self, key: InternalKey<'_>, hash: u64, value: &[u8]) {
-        self.add(self.sizes_with(key, value), key, hash, value);
+        let sizes = self.sizes_with(key, value);
+        self.add(sizes, sizes.content_len(), key, hash, value);
     }
 
     /// Adds an entry that sorts after all others, if the content's length does not go over `len_max` by it.
@@ -299,9 +293,10 @@ impl BlockBuilder {
         value: &[u8],
     ) -> bool {
         let sizes = self.sizes_with(key, value);
-        let fits = sizes.content_len() <= len_max;
+        let content_len = sizes.content_len();
+        let fits = content_len <= len_max;
         if fits {
-            self.add(sizes, key, hash, value);
+            self.add(sizes, content_len, key, hash, value);
         }
         fits
     }
@@ -314,11 +309,11 @@ impl BlockBuilder {
     }
 
     #[inline]
-    fn add(&mut self, sizes: Sizes, key: InternalKey<'_>, hash: u64, value: &[u8]) {
+    fn add(&mut self, sizes: Sizes, content_len: usize, key: InternalKey<'_>, hash: u64, value: &[u8]) {
         if self.entries.is_empty() {
             self.first_head = head(key.user_key);
         }
-        self.sizes = sizes;
+        (self.sizes, self.content_len) = (sizes, content_len);
         let start = self.arena.len();
         self.arena.extend_from_slice(key.user_key);
         self.arena.extend_from_slice(value);
@@ -359,13 +354,11 @@ impl BlockBuilder {
         } else {
             self.encode_slotted(out);
         }
-        debug_assert!(
-            out.len() <= self.sizes.content_len(),
-            "the estimate is an upper bound"
-        );
+        debug_assert!(out.len() <= self.content_len, "the estimate is an upper bound");
         self.arena.clear();
         self.entries.clear();
         self.sizes = Sizes::new(self.sizes.fingerprints_below);
+        self.content_len = 0;
     }
 
     fn prefix(&self) -> &[u8] {
@@ -383,7 +376,7 @@ impl BlockBuilder {
     fn encode_uniform(&self, out: &mut Vec<u8>) {
         let (tags, whole) = (self.sizes.tags(), self.sizes.whole());
         // What the last block left there is overwritten: all of it is put.
-        out.resize(self.sizes.content_len(), 0);
+        out.resize(self.content_len, 0);
         let mut at = 0;
         let mut put = |bytes: &[u8]| {
             copy_short(&mut out[at..at + bytes.len()], bytes);
@@ -411,7 +404,7 @@ impl BlockBuilder {
     }
 
     fn encode_slotted(&self, out: &mut Vec<u8>) {
-        let wide = self.sizes.content_len() > NARROW_BYTES_MAX;
+        let wide = self.content_len > NARROW_BYTES_MAX;
         out.clear();
         out.extend_from_slice(&self.sizes.header(wide));
         if self.sizes.fingerprints() > 0 {

@@ -151,19 +151,38 @@ fn compressed_blocks_share_pages() {
     );
 }
 
-#[test]
-fn the_size_estimate_is_close() {
+/// What a builder of `entries` says of its size before it is finished, and its size.
+fn estimated(entries: &[Entry], options: TableOptions) -> (u64, u64) {
     use siltstone_vfs::{Fs, MemFs};
     let fs = MemFs::new();
     let path = std::path::Path::new("/000001.sst");
-    let mut builder = crate::TableBuilder::new(fs.create(path).unwrap(), path, TableOptions::default());
-    for (key, tag, value) in entries(if cfg!(miri) { 100 } else { 20_000 }, 100) {
-        builder.add(crate::InternalKey::new(&key, tag), &value).unwrap();
+    let mut builder = crate::TableBuilder::new(fs.create(path).unwrap(), path, options);
+    for entry in entries {
+        builder.add(crate::fixture::key_of(entry), &entry.2).unwrap();
+        assert!(builder.size_bytes() > 0);
     }
-    let estimate = builder.size_bytes();
-    let size = builder.finish().unwrap().size_bytes;
+    (builder.size_bytes(), builder.finish().unwrap().size_bytes)
+}
+
+#[test]
+fn the_size_estimate_is_close() {
+    let entries = entries(if cfg!(miri) { 100 } else { 20_000 }, 100);
+    let (estimate, size) = estimated(&entries, TableOptions::default());
     assert!(
         estimate.abs_diff(size) <= size / 50 + 2048,
         "estimated {estimate}, became {size}"
     );
+}
+
+/// Whoever cuts tables by the estimate would cut those of long keys far too early.
+#[test]
+fn the_size_estimate_counts_a_shared_prefix_once() {
+    let key = |n: u32| [&[b'p'; 990][..], &n.to_be_bytes()].concat();
+    let entries: Vec<Entry> = (0..500).map(|n| put(key(n), 1, [7; 8])).collect();
+    let options = TableOptions {
+        block_size_bytes: 1 << 20,
+        ..TableOptions::default()
+    };
+    let (estimate, size) = estimated(&entries, options);
+    assert!(estimate <= size, "estimated {estimate}, became {size}");
 }
