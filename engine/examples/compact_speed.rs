@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 
 use siltstone::{BackgroundMode, Environment, Options};
 
+mod records;
+
+use records::key;
+
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut args = std::env::args().skip(1);
     let mut number = |default: u64| args.next().map_or(Ok(default), |arg| arg.parse::<u64>());
@@ -88,18 +92,4 @@ fn thread_cpu() -> Result<CpuTime, Box<dyn Error + Send + Sync>> {
         all: Duration::from_nanos(all.parse()?),
         user: Duration::from_millis(10 * user.parse::<u64>()?),
     })
-}
-
-/// A bijection on 64 bits: each number once, in random order.
-fn scramble(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
-
-fn key(i: u64) -> [u8; 16] {
-    let mut key = [0; 16];
-    key[..8].copy_from_slice(&scramble(i).to_be_bytes());
-    key[8..].copy_from_slice(&i.to_be_bytes());
-    key
 }

@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 
 use siltstone::Options;
 
+mod records;
+
+use records::{key, scramble};
+
 const GETS: u64 = 2_000_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -87,20 +91,6 @@ fn measure(base: &std::path::Path, keys: u64) -> Result<(), Box<dyn Error>> {
     );
     std::hint::black_box(bytes);
     Ok(())
-}
-
-/// A bijection on 64 bits: each number once, in random order.
-fn scramble(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
-
-fn key(i: u64) -> [u8; 16] {
-    let mut key = [0; 16];
-    key[..8].copy_from_slice(&scramble(i).to_be_bytes());
-    key[8..].copy_from_slice(&i.to_be_bytes());
-    key
 }
 
 fn value(i: u64) -> [u8; 100] {
