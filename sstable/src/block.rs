@@ -16,6 +16,7 @@ use crate::format::{
     CONTENT_BYTES_MAX, FINGERPRINTS_MAX, TAG_BASE_BYTES, array, u16_at, u32_at, u64_at,
 };
 use crate::index::head;
+use crate::key_buf::is_same;
 use crate::search::partition_point;
 use crate::{InternalKey, SeqNo, Tag, ValueKind, varint};
 
@@ -453,7 +454,8 @@ impl BlockHeader {
     ) -> Result<Option<RawEntry>, BlockDamage> {
         let entry = self.entry(content, index)?;
         let rest = user_key.strip_prefix(&content[self.prefix()]);
-        Ok((rest == Some(&content[entry.suffix()])).then_some(entry))
+        let is_it = rest.is_some_and(|rest| is_same(&content[entry.suffix()], rest));
+        Ok(is_it.then_some(entry))
     }
 
     /// The newest entry of `user_key` with a seqno up to `seqno`.
@@ -554,6 +556,10 @@ pub(crate) fn samples(count: usize) -> impl Iterator<Item = usize> {
 /// `key` without `prefix`; where it does not start with it, on which side of all keys with that prefix it lies.
 #[inline]
 pub(crate) fn strip<'k>(prefix: &[u8], key: &'k [u8]) -> Result<&'k [u8], Ordering> {
+    // An empty slice may lie nowhere, and there are processors and C libraries that take long to compare nothing with it.
+    if prefix.is_empty() {
+        return Ok(key);
+    }
     if let Some(rest) = key.strip_prefix(prefix) {
         return Ok(rest);
     }

@@ -49,6 +49,19 @@ pub(crate) fn put_suffix(key: &mut Vec<u8>, prefix_len: usize, suffix: &[u8]) {
     }
 }
 
+/// Whether two keys are equal. Keys that differ in their first eight bytes, and keys of 8 to 16 bytes, are compared by
+/// words, without a call.
+#[inline]
+pub(crate) fn is_same(key: &[u8], other: &[u8]) -> bool {
+    match (key.first_chunk::<8>(), other.first_chunk::<8>()) {
+        (Some(first), Some(others)) if first != others => false,
+        (Some(_), Some(_)) if key.len() <= 16 => {
+            key.len() == other.len() && key.last_chunk::<8>() == other.last_chunk::<8>()
+        }
+        _ => key == other,
+    }
+}
+
 /// Copies bytes that are likely 8 to 16: two words that overlap are cheaper than a call.
 ///
 /// # Panics
@@ -80,6 +93,8 @@ mod tests {
             b"aaaaaaaa\0",
             b"aaaaaaaaaaaaaaab",
             b"aaaaaaab",
+            b"aaaaaaaaaaaaaaaaaaaab",
+            b"aaaaaaaabaaaaaaaaaaaa",
             b"\xff",
         ]);
         let mut kept = KeyBuf::default();
@@ -91,6 +106,11 @@ mod tests {
                 assert_eq!(
                     kept.order_of(second),
                     second.cmp(first),
+                    "{second:?} beside {first:?}"
+                );
+                assert_eq!(
+                    is_same(first, second),
+                    first == second,
                     "{second:?} beside {first:?}"
                 );
             }

@@ -215,8 +215,12 @@ impl Mapping {
     /// within the lock the owner of an [`Unmapped`] is the only one who truncates. A program that ignores the
     /// lock and rewrites or cuts a table file breaks this: the slice changes under its reader, or the process
     /// gets a SIGBUS.
+    #[inline]
     pub fn bytes(&self) -> Option<&[u8]> {
-        self.backing.bytes()
+        match &self.backing {
+            Backing::Mapped(map) => Some(map),
+            other => other.bytes(),
+        }
     }
 
     /// Exactly `len` bytes from `offset` on: borrowed from memory, or fetched.

@@ -9,7 +9,7 @@ use crate::block::{BlockHeader, RawEntry, samples};
 use crate::format::BLOCK_TRAILER_BYTES;
 use crate::index::block_span;
 use crate::iterator::pass_user_key;
-use crate::key_buf::put_suffix;
+use crate::key_buf::{is_same, put_suffix};
 use crate::{InternalIterator, InternalKey, SeqNo, Tag, ValueKind};
 
 use super::Table;
@@ -141,7 +141,7 @@ impl TableIter {
     fn has_current_key(&self, other: usize) -> Result<bool> {
         let bytes = self.pinned.bytes();
         match self.header.suffix(bytes, other) {
-            Ok(suffix) => Ok(same(&bytes[suffix], &bytes[self.raw.suffix()])),
+            Ok(suffix) => Ok(is_same(&bytes[suffix], &bytes[self.raw.suffix()])),
             Err(damage) => Err(self.pinned.table().damaged_block(self.block, damage)),
         }
     }
@@ -176,16 +176,6 @@ impl TableIter {
             table.prefetch_block_end(blocks, before, PRECEDING_LINES);
         }
         self.load_entry(self.header.count() - 1)
-    }
-}
-
-/// Whether two keys are equal. Neighbours mostly differ in their first bytes, or at least in their first eight: then
-/// nothing has to be called.
-#[inline]
-fn same(a: &[u8], b: &[u8]) -> bool {
-    match (a.first_chunk::<8>(), b.first_chunk::<8>()) {
-        (Some(first), Some(other)) if first != other => false,
-        _ => a == b,
     }
 }
 
