@@ -273,11 +273,7 @@ pub(crate) fn multi_get<K: AsRef<[u8]>>(
         return keys.iter().map(|_| Err(error.clone())).collect();
     }
     let seqno = seqno.unwrap_or_else(|| core.visible());
-    let mut answers = Vec::with_capacity(keys.len());
-    for group in keys.chunks(multi_get::GROUP) {
-        multi_get::get_group(&view, group, seqno, &mut answers);
-    }
-    answers
+    multi_get::get_all(&view, &keys, seqno)
 }
 
 pub(crate) fn cursor(

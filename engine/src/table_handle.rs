@@ -60,7 +60,10 @@ impl TableHandle {
     #[inline]
     pub(crate) fn get(&self, key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<TableEntry<'_>>> {
         match self.lead(hash) {
-            Some(lead) => self.follow(lead, key, hash, seqno),
+            Some(lead) => {
+                self.prefetch_lead(&lead);
+                self.follow(&lead, key, hash, seqno)
+            }
             None => Ok(None),
         }
     }
@@ -82,6 +85,14 @@ impl TableHandle {
         }
     }
 
+    /// Starts to load what [`follow`](Self::follow) will look at.
+    #[inline]
+    pub(crate) fn prefetch_lead(&self, lead: &Lead) {
+        if let Ok(table) = &self.table {
+            table.prefetch_lead(lead);
+        }
+    }
+
     /// The second half.
     ///
     /// # Errors
@@ -89,7 +100,7 @@ impl TableHandle {
     #[inline]
     pub(crate) fn follow(
         &self,
-        lead: Lead,
+        lead: &Lead,
         key: &[u8],
         hash: u64,
         seqno: SeqNo,

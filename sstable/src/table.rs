@@ -9,6 +9,7 @@ mod read_ahead;
 mod section;
 mod verify;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
@@ -104,7 +105,10 @@ impl Table {
     #[inline]
     pub fn get(&self, user_key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<TableEntry<'_>>> {
         match self.lead(hash) {
-            Some(lead) => self.follow(lead, user_key, hash, seqno),
+            Some(lead) => {
+                self.prefetch_lead(&lead);
+                self.follow(&lead, user_key, hash, seqno)
+            }
             None => Ok(None),
         }
     }
@@ -118,12 +122,19 @@ impl Table {
             Filter::HashIndex(hashed) => {
                 let mut probe = hashed.probe(hash);
                 let place = hashed.next(&mut probe, &self.mapping)?;
-                if let Some(blocks) = self.loaded_blocks() {
-                    self.prefetch_place(blocks, place, &hashed.typical);
-                }
                 Some(Lead(Some((place, probe))))
             }
             filter => filter.may_contain(&self.mapping, hash).then_some(Lead(None)),
+        }
+    }
+
+    /// Starts to load the entry that [`follow`](Table::follow) will look at.
+    #[inline]
+    pub fn prefetch_lead(&self, lead: &Lead) {
+        if let (Lead(Some((place, _))), Filter::HashIndex(hashed), Some(blocks)) =
+            (lead, self.filter(), self.loaded_blocks())
+        {
+            self.prefetch_place(blocks, *place, &hashed.typical);
         }
     }
 
@@ -134,13 +145,13 @@ impl Table {
     #[inline]
     pub fn follow(
         &self,
-        lead: Lead,
+        lead: &Lead,
         user_key: &[u8],
         hash: u64,
         seqno: SeqNo,
     ) -> Result<Option<TableEntry<'_>>> {
-        if let (Some((place, probe)), Filter::HashIndex(hashed)) = (lead.0, self.filter()) {
-            return self.get_by_hash(hashed, place, probe, user_key, hash, seqno);
+        if let (Some((place, probe)), Filter::HashIndex(hashed)) = (&lead.0, self.filter()) {
+            return self.get_by_hash(hashed, *place, probe, user_key, hash, seqno);
         }
         self.get_in_order(user_key, hash, seqno)
     }
@@ -157,18 +168,19 @@ impl Table {
         &self,
         hashed: &HashIndex,
         mut place: Place,
-        mut probe: Probe,
+        probe: &Probe,
         user_key: &[u8],
         hash: u64,
         seqno: SeqNo,
     ) -> Result<Option<TableEntry<'_>>> {
+        let mut probe = Cow::Borrowed(probe);
         loop {
             match self.entry_at(place, user_key)? {
                 Some(entry) if entry.tag.seqno() <= seqno => return Ok(Some(entry)),
                 Some(_) => return self.get_in_order(user_key, hash, seqno),
                 None => {}
             }
-            match hashed.next(&mut probe, &self.mapping) {
+            match hashed.next(probe.to_mut(), &self.mapping) {
                 Some(next) => place = next,
                 None => return Ok(None),
             }

@@ -11,7 +11,7 @@
 use siltstone_vfs::{Error, Mapping, prefetch};
 
 use super::builder::Keys;
-use crate::format::{FILTER_HEADER_BYTES, array, index, u16_at, u32_at};
+use crate::format::{FILTER_HEADER_BYTES, index, u16_at, u32_at};
 use crate::table::SectionBytes;
 
 const BUCKET_WORDS: usize = 16;
@@ -175,7 +175,7 @@ pub(crate) struct HashIndex {
 }
 
 /// A search in progress.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Probe {
     wanted: u32,
     gone_on: u32,
@@ -245,11 +245,12 @@ impl HashIndex {
         let view = self.bytes.get(mapping);
         loop {
             // Checked when the index was opened: every bucket lies in the section.
-            let bucket = array::<BUCKET_BYTES>(view, FILTER_HEADER_BYTES + probe.bucket * BUCKET_BYTES)?;
+            let rest = view.get(FILTER_HEADER_BYTES + probe.bucket * BUCKET_BYTES..)?;
+            let bucket = rest.first_chunk::<BUCKET_BYTES>()?;
             let words = bucket.as_chunks::<4>().0;
             if !probe.loaded {
                 probe.loaded = true;
-                probe.matches = matching(&bucket, probe.wanted, self.place_bits) & ((1 << GONE_ON) - 1);
+                probe.matches = matching(bucket, probe.wanted, self.place_bits) & ((1 << GONE_ON) - 1);
             }
             if probe.matches != 0 {
                 let at = probe.matches.trailing_zeros() as usize;

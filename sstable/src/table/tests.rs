@@ -234,6 +234,28 @@ fn a_filter_keeps_most_missing_keys_away_from_the_blocks() {
 }
 
 #[test]
+fn keys_that_a_hash_index_cannot_tell_apart_are_told_apart_by_their_entries() {
+    // Of two entries in one block the words of a hash index have 31 bits of hash.
+    let mut by_word = std::collections::HashMap::new();
+    let (first, second) = (0u32..1 << 20)
+        .find_map(|number| {
+            let word = key_hash(&number.to_be_bytes()) << 33;
+            by_word.insert(word, number).map(|other| (other, number))
+        })
+        .unwrap();
+    let entries = [first, second].map(|number| put(number.to_be_bytes(), 7, number.to_le_bytes()));
+    let options = TableOptions {
+        filter: FilterKind::HashIndex,
+        ..TableOptions::default()
+    };
+    let (bytes, _) = build(&entries, options);
+    for mode in [MapMode::Map, MapMode::Read] {
+        let table = open(&bytes, mode).unwrap();
+        check_all_gets(&table, &entries);
+    }
+}
+
+#[test]
 fn threads_share_a_table() {
     let entries: Vec<_> = (0..200)
         .map(|n| put(format!("{n:04}"), 1, vec![b'v'; 50]))

@@ -91,7 +91,7 @@ fn a_damaged_index_fails_every_read_that_needs_it() {
             table.prefetch_filter(hash);
             table.prefetch_seek(key);
             let lead = table.lead(hash).expect("what is not known may be there");
-            refuses("follow", table.follow(lead, key, hash, tag.seqno()).map(drop));
+            refuses("follow", table.follow(&lead, key, hash, tag.seqno()).map(drop));
             refuses("get", table.get(key, hash, tag.seqno()).map(drop));
             let mut iter = table.iter();
             refuses("first", iter.seek_to_first());
