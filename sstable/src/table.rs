@@ -113,9 +113,9 @@ impl Table {
         }
     }
 
-    /// The first half of a [`get`](Table::get): asks the filter, and if that is a hash index, starts to load the entry that the
-    /// other half, [`follow`](Table::follow), will look at. `None` is certain: the table holds no key with this hash. Who
-    /// reads many keys has the waits for memory overlap in between.
+    /// The first half of a [`get`](Table::get): asks the filter, and if that is a hash index, finds where it leads to, for the
+    /// other half, [`follow`](Table::follow). `None` is certain: the table holds no key with this hash. Who reads many keys
+    /// asks for what all of them lead to in between ([`prefetch_lead`](Table::prefetch_lead)), and the waits for memory overlap.
     #[inline]
     pub fn lead(&self, hash: u64) -> Option<Lead> {
         match self.filter() {
