@@ -40,7 +40,7 @@ fn main() -> Result<()> {
     let db = Options::default().open(&dir)?;
     if is_new {
         for i in 0..records {
-            db.put(key(i), [0x5a; 100])?;
+            db.put(key(i), [i.to_le_bytes()[0]; 100])?;
         }
         db.flush()?;
     }
