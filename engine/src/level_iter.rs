@@ -99,9 +99,9 @@ impl LevelIter {
 
     #[inline(never)]
     fn skip_tables_forward(&mut self) -> Result<()> {
-        while self.iter.as_ref().is_some_and(|iter| !iter.valid()) {
+        while let Some(before) = self.iter.take_if(|iter| !iter.valid()) {
             if let Some(iter) = self.open(self.at + 1)? {
-                iter.seek_to_first()?;
+                iter.go_on_from(&before)?;
             }
         }
         Ok(())

@@ -31,10 +31,9 @@ pub(crate) fn open_table(
     };
     let open = || {
         let mapping = fs.open_table(path, lock, mode)?;
-        let table = Table::open_lazily(mapping, id, Arc::clone(cache)).map(Arc::new)?;
-        // As good as `populate`'s if it fails.
-        let _ = table.mapping().advise(Advice::Random);
-        Ok(table)
+        // Before the first page is read: otherwise the system reads megabytes around it. Advice that is refused costs speed alone.
+        let _ = mapping.advise(Advice::Random);
+        Table::open_lazily(mapping, id, Arc::clone(cache)).map(Arc::new)
     };
     open().inspect_err(|_| {
         mapped.fetch_sub(1, Ordering::Relaxed);

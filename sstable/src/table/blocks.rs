@@ -1,5 +1,6 @@
 //! What leads to a table's blocks: read and checked when a block is first wanted.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use siltstone_vfs::{Error, Mapping, Result};
@@ -13,6 +14,8 @@ use super::SectionBytes;
 /// The index, found sound, and which blocks have been.
 pub(super) struct Blocks {
     pub(super) index: Index,
+    /// Where the index lies in the file.
+    pub(super) section: Range<u64>,
     /// One bit a block: its checksum has been verified. Only ever set.
     verified: Box<[AtomicU64]>,
 }
@@ -30,7 +33,12 @@ impl Blocks {
         let verified = (0..index.count().div_ceil(64))
             .map(|_| AtomicU64::new(0))
             .collect();
-        Ok(Blocks { index, verified })
+        let section = section.offset..section.offset + section.len;
+        Ok(Blocks {
+            index,
+            section,
+            verified,
+        })
     }
 
     /// How many there are, at least one.

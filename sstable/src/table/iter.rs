@@ -87,6 +87,15 @@ impl TableIter {
         self.pinned.table()
     }
 
+    /// To the first entry, as [`seek_to_first`](InternalIterator::seek_to_first), where `before` has come to the end of the
+    /// table before: if it has walked for long, this reads ahead as it did.
+    pub fn go_on_from(&mut self, before: &TableIter) -> Result<()> {
+        self.valid = false;
+        let table = self.pinned.table();
+        self.ahead = before.ahead.go_on(&table.mapping, &table.blocks()?.section);
+        self.first_of(0)
+    }
+
     /// Makes `block` the current block, without an entry yet.
     #[inline]
     fn load_block(&mut self, block: usize) -> Result<()> {
@@ -154,8 +163,8 @@ impl TableIter {
         if block == blocks.count() {
             return Ok(());
         }
-        self.ahead
-            .forwards(&table.mapping, blocks.range_of(&table.mapping, block));
+        let range = blocks.range_of(&table.mapping, block);
+        self.ahead.forwards(&table.mapping, &blocks.section, range);
         self.load_block(block)?;
         // A walk that has come here will get there.
         let table = self.pinned.table();

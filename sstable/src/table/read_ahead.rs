@@ -27,20 +27,40 @@ pub(super) struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// The iterator has come to a block from the one before, or to the first one.
+    /// For an iterator at the beginning of a table that follows the one which this has come to the end of: a long walk goes
+    /// on as one. `index` as in [`forwards`](Self::forwards).
+    pub(super) fn go_on(&self, mapping: &Mapping, index: &Range<u64>) -> ReadAhead {
+        let mut next = ReadAhead::default();
+        if self.window >= FETCHED_BYTES {
+            next.blocks = WALK_BLOCKS;
+            next.window = WINDOW_BYTES_MAX;
+            // All of it, the first block too: the system takes a file that is read from its beginning for one that is read in order.
+            next.ask(mapping, index);
+        }
+        next
+    }
+
+    /// The iterator has come to a block from the one before, or to the first one. `index` is where the table's index lies.
     #[inline]
-    pub(super) fn forwards(&mut self, mapping: &Mapping, block: (u64, u64)) {
+    pub(super) fn forwards(&mut self, mapping: &Mapping, index: &Range<u64>, block: (u64, u64)) {
         let (start, end) = block;
         self.walk(start >= self.asked.start && start <= self.asked.end, block);
         self.asked.end = self.asked.end.max(end);
         if self.is_due(self.asked.end - end) {
-            let from = self.asked.end;
-            self.asked.end = (from + self.window).min(mapping.len()).max(from);
-            if self.window < FETCHED_BYTES {
-                mapping.read_ahead(from..self.asked.end);
-            } else {
-                mapping.fetch(from..self.asked.end, &mut self.fetcher);
-            }
+            self.ask(mapping, index);
+        }
+    }
+
+    /// Asks for the next window. A walk that fetches needs a page of the index every few hundred blocks: of a table larger
+    /// than the memory that is left for it, each would be waited for behind all that has been asked for.
+    fn ask(&mut self, mapping: &Mapping, index: &Range<u64>) {
+        let from = self.asked.end;
+        self.asked.end = (from + self.window).min(mapping.len()).max(from);
+        if self.window < FETCHED_BYTES {
+            mapping.read_ahead(from..self.asked.end);
+        } else {
+            mapping.read_ahead(index.clone());
+            mapping.fetch(from..self.asked.end, &mut self.fetcher);
         }
     }
 
@@ -96,6 +116,7 @@ mod tests {
     use super::*;
 
     const BLOCK: u64 = 4096;
+    const INDEX: Range<u64> = 0..0;
 
     fn mapping(len: usize) -> Mapping {
         let fs = MemFs::new();
@@ -113,16 +134,16 @@ mod tests {
         let mapping = mapping(64 << 20);
         let mut ahead = ReadAhead::default();
         for n in 10..13 {
-            ahead.forwards(&mapping, block(n));
+            ahead.forwards(&mapping, &INDEX, block(n));
             assert_eq!(ahead.asked, block(10).0..block(n).1, "not a walk yet");
         }
         for n in 13..8000 {
-            ahead.forwards(&mapping, block(n));
+            ahead.forwards(&mapping, &INDEX, block(n));
             let left = ahead.asked.end - block(n).1;
             assert!(left > 0 && left <= WINDOW_BYTES_MAX * 3 / 2, "{left} at {n}");
         }
         assert_eq!(ahead.window, WINDOW_BYTES_MAX);
-        ahead.forwards(&mapping, block(15_000));
+        ahead.forwards(&mapping, &INDEX, block(15_000));
         assert_eq!(
             (ahead.asked.clone(), ahead.window),
             (block(15_000).0..block(15_000).1, 0)
@@ -141,8 +162,64 @@ mod tests {
         }
         assert_eq!(ahead.asked.start, 0);
         for n in 0..1000 {
-            ahead.forwards(&mapping, block(n));
+            ahead.forwards(&mapping, &INDEX, block(n));
             assert_eq!(ahead.asked, 0..len);
         }
+    }
+
+    #[test]
+    fn a_long_walk_goes_on_in_the_next_table_and_a_short_one_begins_anew() {
+        let mapping = mapping(16 << 20);
+        let mut ahead = ReadAhead::default();
+        for n in 0..40 {
+            ahead.forwards(&mapping, &INDEX, block(n));
+        }
+        assert!(ahead.window > 0 && ahead.window < FETCHED_BYTES);
+        let next = ahead.go_on(&mapping, &INDEX);
+        assert_eq!((next.asked, next.window, next.blocks), (0..0, 0, 0));
+        for n in 40..4096 {
+            ahead.forwards(&mapping, &INDEX, block(n));
+        }
+        let mut next = ahead.go_on(&mapping, &INDEX);
+        assert_eq!(next.asked, 0..WINDOW_BYTES_MAX);
+        for n in 0..4096 {
+            next.forwards(&mapping, &INDEX, block(n));
+            assert!(next.has_asked_for(block(n)) && next.window == WINDOW_BYTES_MAX);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_walk_that_fetches_has_the_index_read() {
+        use rustix::io::{ReadWriteFlags, preadv2};
+        use siltstone_vfs::{Advice, MapMode, OsFs};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("000001.sst");
+        std::fs::write(&path, vec![7; 24 << 20]).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        let index = 20 << 20..21 << 20;
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random).unwrap();
+        // Asking brings the page there: each is asked for once.
+        let cached = |at| {
+            let mut byte = [0];
+            let mut into = [std::io::IoSliceMut::new(&mut byte)];
+            preadv2(&file, &mut into, at, ReadWriteFlags::NOWAIT).is_ok()
+        };
+        let lock = OsFs.lock_dir(dir.path()).unwrap();
+        let mapping = OsFs.open_table(&path, &lock, MapMode::Map).unwrap();
+        mapping.advise(Advice::Random).unwrap();
+        if cached(0) {
+            return; // A file system in memory.
+        }
+        let mut ahead = ReadAhead::default();
+        let mut n = 0;
+        while ahead.window < FETCHED_BYTES {
+            assert!(!cached(index.start + n * BLOCK), "{n}");
+            ahead.forwards(&mapping, &index, block(n));
+            n += 1;
+        }
+        assert!(cached(index.start + n * BLOCK) && cached(index.end - 1));
     }
 }
