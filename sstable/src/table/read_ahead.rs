@@ -40,7 +40,8 @@ impl ReadAhead {
         next
     }
 
-    /// The iterator has come to a block from the one before, or to the first one. `index` is where the table's index lies.
+    /// The iterator has come to a block from the one before, or to the first one. `index` is where the table's index lies, behind
+    /// all blocks.
     #[inline]
     pub(super) fn forwards(&mut self, mapping: &Mapping, index: &Range<u64>, block: (u64, u64)) {
         let (start, end) = block;
@@ -55,8 +56,10 @@ impl ReadAhead {
     /// than the memory that is left for it, each would be waited for behind all that has been asked for.
     fn ask(&mut self, mapping: &Mapping, index: &Range<u64>) {
         let from = self.asked.end;
-        self.asked.end = (from + self.window).min(mapping.len()).max(from);
-        if self.window < FETCHED_BYTES {
+        self.asked.end = (from + self.window).min(index.start).max(from);
+        if self.asked.end == from {
+            // All blocks have been asked for.
+        } else if self.window < FETCHED_BYTES {
             mapping.read_ahead(from..self.asked.end);
         } else {
             mapping.read_ahead(index.clone());
@@ -116,13 +119,17 @@ mod tests {
     use super::*;
 
     const BLOCK: u64 = 4096;
-    const INDEX: Range<u64> = 0..0;
 
     fn mapping(len: usize) -> Mapping {
         let fs = MemFs::new();
         fs.create_dir_all(Path::new("d")).unwrap();
         let lock = fs.lock_dir(Path::new("d")).unwrap();
         Mapping::from_heap("d/1.sst", Arc::from(vec![0; len]), &lock).unwrap()
+    }
+
+    /// Behind all else.
+    fn index(mapping: &Mapping) -> Range<u64> {
+        mapping.len()..mapping.len()
     }
 
     fn block(n: u64) -> (u64, u64) {
@@ -134,16 +141,16 @@ mod tests {
         let mapping = mapping(64 << 20);
         let mut ahead = ReadAhead::default();
         for n in 10..13 {
-            ahead.forwards(&mapping, &INDEX, block(n));
+            ahead.forwards(&mapping, &index(&mapping), block(n));
             assert_eq!(ahead.asked, block(10).0..block(n).1, "not a walk yet");
         }
         for n in 13..8000 {
-            ahead.forwards(&mapping, &INDEX, block(n));
+            ahead.forwards(&mapping, &index(&mapping), block(n));
             let left = ahead.asked.end - block(n).1;
             assert!(left > 0 && left <= WINDOW_BYTES_MAX * 3 / 2, "{left} at {n}");
         }
         assert_eq!(ahead.window, WINDOW_BYTES_MAX);
-        ahead.forwards(&mapping, &INDEX, block(15_000));
+        ahead.forwards(&mapping, &index(&mapping), block(15_000));
         assert_eq!(
             (ahead.asked.clone(), ahead.window),
             (block(15_000).0..block(15_000).1, 0)
@@ -162,7 +169,7 @@ mod tests {
         }
         assert_eq!(ahead.asked.start, 0);
         for n in 0..1000 {
-            ahead.forwards(&mapping, &INDEX, block(n));
+            ahead.forwards(&mapping, &index(&mapping), block(n));
             assert_eq!(ahead.asked, 0..len);
         }
     }
@@ -172,18 +179,18 @@ mod tests {
         let mapping = mapping(16 << 20);
         let mut ahead = ReadAhead::default();
         for n in 0..40 {
-            ahead.forwards(&mapping, &INDEX, block(n));
+            ahead.forwards(&mapping, &index(&mapping), block(n));
         }
         assert!(ahead.window > 0 && ahead.window < FETCHED_BYTES);
-        let next = ahead.go_on(&mapping, &INDEX);
+        let next = ahead.go_on(&mapping, &index(&mapping));
         assert_eq!((next.asked, next.window, next.blocks), (0..0, 0, 0));
         for n in 40..4096 {
-            ahead.forwards(&mapping, &INDEX, block(n));
+            ahead.forwards(&mapping, &index(&mapping), block(n));
         }
-        let mut next = ahead.go_on(&mapping, &INDEX);
+        let mut next = ahead.go_on(&mapping, &index(&mapping));
         assert_eq!(next.asked, 0..WINDOW_BYTES_MAX);
         for n in 0..4096 {
-            next.forwards(&mapping, &INDEX, block(n));
+            next.forwards(&mapping, &index(&mapping), block(n));
             assert!(next.has_asked_for(block(n)) && next.window == WINDOW_BYTES_MAX);
         }
     }
