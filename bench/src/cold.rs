@@ -1,11 +1,11 @@
 //! Cold runs: no page of the store's files in the page cache, and little memory to keep any.
-#![allow(unsafe_code)] // mincore; the files are mapped for it alone and no byte of them is read
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
+
+use siltstone::vfs::cached_pages;
 
 use crate::engine::Result;
 
@@ -95,29 +95,14 @@ fn length(file: &File) -> Result<u64> {
 
 fn resident_bytes(files: &[File]) -> Result<u64> {
     const WINDOW_BYTES: u64 = 1 << 30;
-    let page_bytes = rustix::param::page_size();
     let mut pages = 0;
     for file in files {
-        let len = file.metadata()?.len();
-        for offset in (0..len).step_by(usize::try_from(WINDOW_BYTES)?) {
-            let window = usize::try_from((len - offset).min(WINDOW_BYTES))?;
-            // SAFETY: no byte of the mapping is read, so it does not matter what becomes of the file meanwhile.
-            let map = unsafe { memmap2::MmapOptions::new().offset(offset).len(window).map(file)? };
-            pages += resident_pages(&map, page_bytes)?;
+        for start in (0..file.metadata()?.len()).step_by(usize::try_from(WINDOW_BYTES)?) {
+            let cached = cached_pages(file, start..start + WINDOW_BYTES)?;
+            pages += cached.iter().filter(|cached| **cached).count() as u64;
         }
     }
-    Ok(pages * page_bytes as u64)
-}
-
-fn resident_pages(map: &Mmap, page_bytes: usize) -> Result<u64> {
-    let mut flags = vec![0_u8; map.len().div_ceil(page_bytes)];
-    let address = map.as_ptr().cast_mut().cast();
-    // SAFETY: address and length are those of a live mapping, and there is a byte in `flags` for each of its pages.
-    let result = unsafe { libc::mincore(address, map.len(), flags.as_mut_ptr()) };
-    if result != 0 {
-        return Err(std::io::Error::last_os_error().into());
-    }
-    Ok(flags.iter().filter(|flag| **flag & 1 == 1).count() as u64)
+    Ok(pages * rustix::param::page_size() as u64)
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ impl LevelIter {
     fn skip_tables_forward(&mut self) -> Result<()> {
         while let Some(before) = self.iter.take_if(|iter| !iter.valid()) {
             if let Some(iter) = self.open(self.at + 1)? {
-                iter.go_on_from(&before)?;
+                iter.go_on_from(before)?;
             }
         }
         Ok(())

@@ -31,7 +31,8 @@ pub(crate) fn open_table(
     };
     let open = || {
         let mapping = fs.open_table(path, lock, mode)?;
-        // Before the first page is read: otherwise the system reads megabytes around it. Advice that is refused costs speed alone.
+        // Before the first page is read: until then the system reads around it, on some machines megabytes. Advice that is refused costs
+        // speed alone.
         let _ = mapping.advise(Advice::Random);
         Table::open_lazily(mapping, id, Arc::clone(cache)).map(Arc::new)
     };

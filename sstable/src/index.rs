@@ -1,6 +1,7 @@
 //! The block index: fixed-width arrays, searched where they lie.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use siltstone_vfs::{CACHE_LINE_BYTES, Error, Mapping, Result, prefetch_range};
 
@@ -281,6 +282,14 @@ impl Index {
         match array::<16>(view, at) {
             Some(pair) => (u64_at(&pair, 0).unwrap_or(0), u64_at(&pair, 8).unwrap_or(0)),
             None => (0, 0),
+        }
+    }
+
+    /// Where in the section it is written where blocks are; an empty range where that need not be looked up.
+    pub(crate) fn offsets(&self) -> Range<usize> {
+        match self.even {
+            Some(_) => self.offsets..self.offsets,
+            None => self.offsets..self.separator_offsets,
         }
     }
 

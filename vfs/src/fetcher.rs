@@ -15,16 +15,29 @@ const PIECE_BYTES: usize = 128 << 10;
 /// pages. Faults on a mapping that is advised for random access tell it nothing.
 #[derive(Debug, Default)]
 pub struct Fetcher {
-    open: Option<(File, Box<[u8]>)>,
-    /// Where the last part ended.
-    end: u64,
+    open: Option<File>,
+    /// Where it reads to, once it has read.
+    piece: Box<[u8]>,
+    /// Where the last part ended, or the next is to begin. `None` until something has been read.
+    end: Option<u64>,
 }
 
 impl Fetcher {
+    /// For the table that is read after this one, from its first byte on. Closes this one's file.
+    #[must_use]
+    pub fn next_table(self) -> Fetcher {
+        Fetcher {
+            open: None,
+            piece: self.piece,
+            end: self.end.map(|_| 0),
+        }
+    }
+
     /// Whether a part that starts here follows one that has been read. It has to be read, too, wherever it is: the system has
-    /// begun to read ahead, and goes on only if it sees somebody come after.
+    /// begun to read ahead, and goes on only if it sees somebody come after. In the next table it has not, but what there is of
+    /// that in the cache says little about the rest.
     pub(crate) fn goes_on_at(&self, start: u64) -> bool {
-        self.open.is_some() && self.end == start
+        self.end == Some(start)
     }
 
     /// Reads what is there of `part`; whatever fails, whoever reads the mapping meets it again.
@@ -32,15 +45,18 @@ impl Fetcher {
     /// # Errors
     /// Where the file cannot be opened.
     pub(crate) fn fetch(&mut self, path: &Path, part: Range<u64>) -> io::Result<()> {
-        let (file, piece) = match &mut self.open {
-            Some(open) => open,
-            none => none.insert((File::open(path)?, vec![0; PIECE_BYTES].into_boxed_slice())),
+        let file = match &mut self.open {
+            Some(file) => file,
+            none => none.insert(File::open(path)?),
         };
-        self.end = part.end;
+        if self.piece.is_empty() {
+            self.piece = vec![0; PIECE_BYTES].into_boxed_slice();
+        }
+        self.end = Some(part.end);
         let mut at = part.start;
         while at < part.end {
             let left = usize::try_from(part.end - at).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
-            match file.read_at(&mut piece[..left], at) {
+            match file.read_at(&mut self.piece[..left], at) {
                 Ok(0) | Err(_) => break,
                 Ok(count) => at += count as u64,
             }

@@ -13,6 +13,7 @@ use memmap2::{Mmap, MmapOptions};
 #[cfg(target_os = "linux")]
 use crate::HUGE_PAGE_BYTES;
 use crate::lock::TableClaim;
+use crate::page_cache::pages_in_cache;
 use crate::{DirLock, Error, Fetcher, ReadFile, Result, Unmapped};
 
 /// The file name extension of tables, the only files that are ever mapped for reading.
@@ -358,33 +359,17 @@ fn populate_cached(map: &Mmap) -> std::io::Result<()> {
 #[cfg(target_os = "linux")]
 fn is_cached(map: &Mmap, start: usize, len: usize) -> std::io::Result<bool> {
     let mut pages = [0_u8; HUGE_PAGE_BYTES / PAGE_BYTES_MIN];
-    debug_assert!(
-        start.is_multiple_of(HUGE_PAGE_BYTES) && len <= HUGE_PAGE_BYTES && start + len <= map.len()
-    );
-    // SAFETY: the range is part of the mapping and begins at a page, as the mapping does and huge pages are whole pages;
-    // the answer has one byte for each page, of which there are no more than `pages` has room for.
-    let answer = unsafe { libc::mincore(map.as_ptr().add(start).cast_mut().cast(), len, pages.as_mut_ptr()) };
-    if answer != 0 {
-        return Err(std::io::Error::last_os_error());
-    }
+    pages_in_cache(map, start..start + len, &mut pages)?;
     let count = len.div_ceil(rustix::param::page_size());
     Ok(pages[..count].iter().all(|page| page & 1 == 1))
 }
 
 /// Whether the page of the byte before `end`, which is not 0, is in the page cache.
-#[cfg(target_os = "linux")]
 pub(crate) fn ends_in_cache(map: &Mmap, end: usize) -> bool {
     let page_bytes = rustix::param::page_size();
     let start = (end - 1) / page_bytes * page_bytes;
-    let mut page = 0_u8;
-    // SAFETY: the range is one byte of the mapping at the beginning of a page, for which the answer is one byte.
-    let answer = unsafe { libc::mincore(map.as_ptr().add(start).cast_mut().cast(), 1, &raw mut page) };
-    answer == 0 && page & 1 == 1
-}
-
-#[cfg(not(target_os = "linux"))]
-fn ends_in_cache(_: &Mmap, _: usize) -> bool {
-    false
+    let mut page = [0];
+    pages_in_cache(map, start..end, &mut page).is_ok() && page[0] & 1 == 1
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -446,6 +431,10 @@ mod tests {
         std::io::Read::read_to_end(&mut &file, &mut all).unwrap();
         mapping.fetch(end..3 << 20, &mut fetcher);
         assert!(fetcher.goes_on_at(3 << 20));
+        // In the next table, too, it is read wherever it is.
+        assert!(!Fetcher::default().next_table().goes_on_at(0));
+        let next = std::mem::take(&mut fetcher).next_table();
+        assert!(next.goes_on_at(0) && !next.is_open());
         // Past the end there is nothing.
         mapping.fetch(8 << 20..9 << 20, &mut fetcher);
         mapping.fetch((8 << 20) - 4096..u64::MAX, &mut fetcher);

@@ -1,6 +1,5 @@
 //! What leads to a table's blocks: read and checked when a block is first wanted.
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use siltstone_vfs::{Error, Mapping, Result};
@@ -10,12 +9,12 @@ use crate::format::{BLOCK_HEADER_BYTES, BLOCK_TRAILER_BYTES, Section};
 use crate::index::Index;
 
 use super::SectionBytes;
+use super::read_ahead::Walked;
 
 /// The index, found sound, and which blocks have been.
 pub(super) struct Blocks {
     pub(super) index: Index,
-    /// Where the index lies in the file.
-    pub(super) section: Range<u64>,
+    pub(super) walked: Walked,
     /// One bit a block: its checksum has been verified. Only ever set.
     verified: Box<[AtomicU64]>,
 }
@@ -33,10 +32,15 @@ impl Blocks {
         let verified = (0..index.count().div_ceil(64))
             .map(|_| AtomicU64::new(0))
             .collect();
-        let section = section.offset..section.offset + section.len;
+        let in_file = |at: usize| section.offset + at as u64;
+        let offsets = index.offsets();
+        let walked = Walked {
+            data_end: index.block_range(index.view(mapping), index.count() - 1).1,
+            offsets: in_file(offsets.start)..in_file(offsets.end),
+        };
         Ok(Blocks {
             index,
-            section,
+            walked,
             verified,
         })
     }

@@ -87,12 +87,16 @@ impl TableIter {
         self.pinned.table()
     }
 
-    /// To the first entry, as [`seek_to_first`](InternalIterator::seek_to_first), where `before` has come to the end of the
-    /// table before: if it has walked for long, this reads ahead as it did.
-    pub fn go_on_from(&mut self, before: &TableIter) -> Result<()> {
+    /// To the first entry, as [`seek_to_first`](InternalIterator::seek_to_first), where `before` has come to the end of the table
+    /// before: what it had learnt of the walk holds on here.
+    ///
+    /// # Errors
+    /// Those of the index and of the first block; the iterator is not valid then.
+    pub fn go_on_from(&mut self, before: TableIter) -> Result<()> {
         self.valid = false;
+        self.ahead = before.ahead.next_table();
         let table = self.pinned.table();
-        self.ahead = before.ahead.go_on(&table.mapping, &table.blocks()?.section);
+        self.ahead.begin(&table.mapping, &table.blocks()?.walked);
         self.first_of(0)
     }
 
@@ -164,7 +168,7 @@ impl TableIter {
             return Ok(());
         }
         let range = blocks.range_of(&table.mapping, block);
-        self.ahead.forwards(&table.mapping, &blocks.section, range);
+        self.ahead.forwards(&table.mapping, &blocks.walked, range);
         self.load_block(block)?;
         // A walk that has come here will get there.
         let table = self.pinned.table();

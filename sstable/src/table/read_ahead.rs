@@ -5,10 +5,19 @@ use std::ops::Range;
 
 use siltstone_vfs::{Fetcher, Mapping};
 
+/// What a walk over all of a table reads.
+#[derive(Debug)]
+pub(super) struct Walked {
+    /// Where the last block ends, in the file.
+    pub(super) data_end: u64,
+    /// Where the file says where its blocks are; empty where that need not be looked up.
+    pub(super) offsets: Range<u64>,
+}
+
 /// Neighbouring blocks after which an iterator is taken to be walking: a short range read stays within fewer.
 const WALK_BLOCKS: u32 = 4;
 
-/// What is asked for at first, and at the most: each time twice as much.
+/// What a new walk asks for at first, and any at the most: each time twice as much.
 const WINDOW_BYTES_MIN: u64 = 128 << 10;
 const WINDOW_BYTES_MAX: u64 = 4 << 20;
 
@@ -27,42 +36,44 @@ pub(super) struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// For an iterator at the beginning of a table that follows the one which this has come to the end of: a long walk goes
-    /// on as one. `index` as in [`forwards`](Self::forwards).
-    pub(super) fn go_on(&self, mapping: &Mapping, index: &Range<u64>) -> ReadAhead {
-        let mut next = ReadAhead::default();
-        if self.window >= FETCHED_BYTES {
-            next.blocks = WALK_BLOCKS;
-            next.window = WINDOW_BYTES_MAX;
-            // All of it, the first block too: the system takes a file that is read from its beginning for one that is read in order.
-            next.ask(mapping, index);
+    /// For an iterator over the table that follows, if the walk that has come to the end of this one goes on there.
+    #[must_use]
+    pub(super) fn next_table(self) -> ReadAhead {
+        ReadAhead {
+            asked: 0..0,
+            fetcher: self.fetcher.next_table(),
+            ..self
         }
-        next
     }
 
-    /// The iterator has come to a block from the one before, or to the first one. `index` is where the table's index lies, behind
-    /// all blocks.
+    /// The iterator will begin with the table's first block. Asks for that, too, where a walk comes from the table before: the system
+    /// takes a file that is read from its first byte for one that is read in order.
+    pub(super) fn begin(&mut self, mapping: &Mapping, walked: &Walked) {
+        if self.window > 0 {
+            self.ask(mapping, walked);
+        }
+    }
+
+    /// The iterator has come to a block from the one before, or to the first one.
     #[inline]
-    pub(super) fn forwards(&mut self, mapping: &Mapping, index: &Range<u64>, block: (u64, u64)) {
+    pub(super) fn forwards(&mut self, mapping: &Mapping, walked: &Walked, block: (u64, u64)) {
         let (start, end) = block;
         self.walk(start >= self.asked.start && start <= self.asked.end, block);
         self.asked.end = self.asked.end.max(end);
-        if self.is_due(self.asked.end - end) {
-            self.ask(mapping, index);
+        if self.asked.end < walked.data_end && self.is_due(self.asked.end - end) {
+            self.ask(mapping, walked);
         }
     }
 
-    /// Asks for the next window. A walk that fetches needs a page of the index every few hundred blocks: of a table larger
-    /// than the memory that is left for it, each would be waited for behind all that has been asked for.
-    fn ask(&mut self, mapping: &Mapping, index: &Range<u64>) {
+    /// Asks for the next window. A walk that fetches needs a page of the blocks' offsets every few hundred blocks: of tables larger
+    /// than the memory that is left for them, each would be waited for behind all that has been asked for.
+    fn ask(&mut self, mapping: &Mapping, walked: &Walked) {
         let from = self.asked.end;
-        self.asked.end = (from + self.window).min(index.start).max(from);
-        if self.asked.end == from {
-            // All blocks have been asked for.
-        } else if self.window < FETCHED_BYTES {
+        self.asked.end = (from + self.window).min(walked.data_end);
+        if self.window < FETCHED_BYTES {
             mapping.read_ahead(from..self.asked.end);
         } else {
-            mapping.read_ahead(index.clone());
+            mapping.read_ahead(walked.offsets.clone());
             mapping.fetch(from..self.asked.end, &mut self.fetcher);
         }
     }
@@ -127,9 +138,12 @@ mod tests {
         Mapping::from_heap("d/1.sst", Arc::from(vec![0; len]), &lock).unwrap()
     }
 
-    /// Behind all else.
-    fn index(mapping: &Mapping) -> Range<u64> {
-        mapping.len()..mapping.len()
+    /// All of it is data.
+    fn walked(mapping: &Mapping) -> Walked {
+        Walked {
+            data_end: mapping.len(),
+            offsets: 0..0,
+        }
     }
 
     fn block(n: u64) -> (u64, u64) {
@@ -141,16 +155,16 @@ mod tests {
         let mapping = mapping(64 << 20);
         let mut ahead = ReadAhead::default();
         for n in 10..13 {
-            ahead.forwards(&mapping, &index(&mapping), block(n));
+            ahead.forwards(&mapping, &walked(&mapping), block(n));
             assert_eq!(ahead.asked, block(10).0..block(n).1, "not a walk yet");
         }
         for n in 13..8000 {
-            ahead.forwards(&mapping, &index(&mapping), block(n));
+            ahead.forwards(&mapping, &walked(&mapping), block(n));
             let left = ahead.asked.end - block(n).1;
             assert!(left > 0 && left <= WINDOW_BYTES_MAX * 3 / 2, "{left} at {n}");
         }
         assert_eq!(ahead.window, WINDOW_BYTES_MAX);
-        ahead.forwards(&mapping, &index(&mapping), block(15_000));
+        ahead.forwards(&mapping, &walked(&mapping), block(15_000));
         assert_eq!(
             (ahead.asked.clone(), ahead.window),
             (block(15_000).0..block(15_000).1, 0)
@@ -169,64 +183,79 @@ mod tests {
         }
         assert_eq!(ahead.asked.start, 0);
         for n in 0..1000 {
-            ahead.forwards(&mapping, &index(&mapping), block(n));
+            ahead.forwards(&mapping, &walked(&mapping), block(n));
             assert_eq!(ahead.asked, 0..len);
         }
     }
 
     #[test]
-    fn a_long_walk_goes_on_in_the_next_table_and_a_short_one_begins_anew() {
+    fn a_walk_goes_on_in_the_next_table_as_it_was() {
         let mapping = mapping(16 << 20);
-        let mut ahead = ReadAhead::default();
-        for n in 0..40 {
-            ahead.forwards(&mapping, &index(&mapping), block(n));
-        }
-        assert!(ahead.window > 0 && ahead.window < FETCHED_BYTES);
-        let next = ahead.go_on(&mapping, &index(&mapping));
-        assert_eq!((next.asked, next.window, next.blocks), (0..0, 0, 0));
-        for n in 40..4096 {
-            ahead.forwards(&mapping, &index(&mapping), block(n));
-        }
-        let mut next = ahead.go_on(&mapping, &index(&mapping));
-        assert_eq!(next.asked, 0..WINDOW_BYTES_MAX);
-        for n in 0..4096 {
-            next.forwards(&mapping, &index(&mapping), block(n));
-            assert!(next.has_asked_for(block(n)) && next.window == WINDOW_BYTES_MAX);
+        let walked = walked(&mapping);
+        let blocks = mapping.len() / BLOCK;
+        let after = |last: u64| {
+            let mut ahead = ReadAhead::default();
+            for n in blocks - last..blocks {
+                ahead.forwards(&mapping, &walked, block(n));
+            }
+            let mut next = ahead.next_table();
+            next.begin(&mapping, &walked);
+            next
+        };
+        // No walk yet, one that had nothing left to ask for, one that has asked once and needed no more, a long one.
+        for (last, window) in [
+            (3, 0),
+            (4, 0),
+            (5, WINDOW_BYTES_MIN),
+            (20, WINDOW_BYTES_MIN),
+            (blocks, WINDOW_BYTES_MAX),
+        ] {
+            let mut next = after(last);
+            assert_eq!((next.asked.clone(), next.window), (0..window, window), "{last}");
+            for n in 0..blocks {
+                next.forwards(&mapping, &walked, block(n));
+                assert!(
+                    next.has_asked_for(block(n)) || next.blocks <= WALK_BLOCKS,
+                    "{last}"
+                );
+            }
         }
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     #[test]
-    fn a_walk_that_fetches_has_the_index_read() {
-        use rustix::io::{ReadWriteFlags, preadv2};
-        use siltstone_vfs::{Advice, MapMode, OsFs};
+    fn a_walk_that_fetches_has_the_offsets_read() {
+        use siltstone_vfs::{Advice, MapMode, OsFs, cached_pages};
+        use std::time::{Duration, Instant};
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("000001.sst");
         std::fs::write(&path, vec![7; 24 << 20]).unwrap();
         let file = std::fs::File::open(&path).unwrap();
         file.sync_all().unwrap();
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-        let index = 20 << 20..21 << 20;
-        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random).unwrap();
-        // Asking brings the page there: each is asked for once.
-        let cached = |at| {
-            let mut byte = [0];
-            let mut into = [std::io::IoSliceMut::new(&mut byte)];
-            preadv2(&file, &mut into, at, ReadWriteFlags::NOWAIT).is_ok()
+        let walked = Walked {
+            data_end: 20 << 20,
+            offsets: 21 << 20..22 << 20,
         };
+        let cached = || cached_pages(&file, walked.offsets.clone()).unwrap();
+        if cached().contains(&true) {
+            return; // A file system in memory.
+        }
         let lock = OsFs.lock_dir(dir.path()).unwrap();
         let mapping = OsFs.open_table(&path, &lock, MapMode::Map).unwrap();
         mapping.advise(Advice::Random).unwrap();
-        if cached(0) {
-            return; // A file system in memory.
-        }
         let mut ahead = ReadAhead::default();
-        let mut n = 0;
-        while ahead.window < FETCHED_BYTES {
-            assert!(!cached(index.start + n * BLOCK), "{n}");
-            ahead.forwards(&mapping, &index, block(n));
-            n += 1;
+        for n in 0.. {
+            assert!(!cached().contains(&true), "at block {n}");
+            ahead.forwards(&mapping, &walked, block(n));
+            if ahead.window >= FETCHED_BYTES {
+                break;
+            }
         }
-        assert!(cached(index.start + n * BLOCK) && cached(index.end - 1));
+        let begun = Instant::now();
+        while cached().contains(&false) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it was not asked for");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
