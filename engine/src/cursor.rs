@@ -100,24 +100,25 @@ impl Cursor {
         seqno: SeqNo,
         (lower, upper): KeyBounds,
     ) -> Result<Cursor> {
-        let mut merge = MergeIterator::empty();
+        let (l0, runs) = (view.tables.level(0), view.tables.runs());
+        let mut sources = Vec::with_capacity(1 + view.immutables.len() + l0.len() + runs.len());
         // A memtable that is empty now has nothing to show at `seqno`, ever: whatever is visible at it had been
         // inserted when it was published, so before the caller read it. What is inserted later is newer.
         let slots = std::iter::once(&view.memtable).chain(&view.immutables);
         for slot in slots.filter(|slot| !slot.table.is_empty()) {
-            merge.push(Source::Memtable(slot.table.iter()));
+            sources.push(Source::Memtable(slot.table.iter()));
         }
-        for handle in view.tables.level(0).iter() {
-            merge.push(Source::Table(handle.table()?.iter()));
+        for handle in l0.iter() {
+            sources.push(Source::Table(handle.table()?.iter()));
         }
-        for &level in view.tables.runs() {
-            merge.push(Source::Level(LevelIter::of_level(
+        for &level in runs {
+            sources.push(Source::Level(LevelIter::of_level(
                 Arc::clone(&view.tables),
                 level,
             )));
         }
         Ok(Cursor {
-            merge,
+            merge: MergeIterator::new(sources),
             seqno,
             lower,
             upper,
@@ -291,6 +292,20 @@ impl Cursor {
     /// REQUIRES: the merge stands on no entry of a key that was shown already.
     #[inline]
     fn settle_forward(&mut self) -> Result<()> {
+        // Most often it stands on it.
+        if self.merge.valid() && !is_above(&self.merge, &self.upper) {
+            let tag = self.merge.tag();
+            if tag.seqno() <= self.seqno && !tag.is_tombstone() {
+                self.stand = Stand::On;
+                return Ok(());
+            }
+        }
+        self.pass_forward()
+    }
+
+    /// The same, where what comes first may show nothing.
+    #[inline(never)]
+    fn pass_forward(&mut self) -> Result<()> {
         let mut passed = Passed::default();
         while self.merge.valid() {
             if is_above(&self.merge, &self.upper) {

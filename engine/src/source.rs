@@ -6,7 +6,9 @@ use siltstone_vfs::Result;
 use crate::level_iter::LevelIter;
 use crate::memtable::MemtableIter;
 
-/// A memtable, a table of level 0, or a whole deeper level.
+/// A memtable, a table of level 0, or a whole deeper level. Which one it is stands in a byte of its own: to find it out from a
+/// value that one of them cannot have takes longer, and each step of a cursor asks several times.
+#[repr(u8)]
 pub(crate) enum Source {
     Memtable(MemtableIter),
     Table(TableIter),

@@ -3,13 +3,9 @@
 use std::cmp::Ordering;
 
 use siltstone_vfs::{Error, ErrorKind, Result};
-use smallvec::SmallVec;
 
 use crate::index::head;
 use crate::{InternalIterator, InternalKey, Tag};
-
-/// Sources up to this many lie in the merge itself: making one then allocates nothing.
-const SOURCES_INLINE: usize = 3;
 
 /// Merges ordered sources into one sequence in internal order.
 ///
@@ -19,9 +15,10 @@ const SOURCES_INLINE: usize = 3;
 /// nothing beyond the source's own while one source is left, one comparison while one source stays ahead, and at most
 /// `2 log2(sources)`.
 pub struct MergeIterator<I> {
-    sources: SmallVec<[I; SOURCES_INLINE]>,
+    /// Vectors, although each costs an allocation for a cursor: what lies inline where it is short is looked for at every use.
+    sources: Vec<I>,
     /// The valid sources; the first is the current one. Empty where the merge is not valid.
-    heap: SmallVec<[Ahead; SOURCES_INLINE]>,
+    heap: Vec<Ahead>,
     /// Where in the heap the source is whose entry comes out after those of the current one; `UNKNOWN` where that has to be
     /// found out.
     runner_up: usize,
@@ -51,26 +48,12 @@ impl<I: InternalIterator> MergeIterator<I> {
     /// Merges `sources`, wherever they stand: seek first.
     pub fn new(sources: Vec<I>) -> Self {
         Self {
-            sources: SmallVec::from_vec(sources),
-            ..Self::empty()
-        }
-    }
-
-    /// Merges nothing, until sources are pushed.
-    pub fn empty() -> Self {
-        Self {
-            sources: SmallVec::new(),
-            heap: SmallVec::new(),
+            heap: Vec::with_capacity(sources.len()),
+            sources,
             runner_up: UNKNOWN,
             direction: Direction::Forward,
             pivot: Vec::new(),
         }
-    }
-
-    /// Adds a source behind the others, wherever it stands; seek afterwards.
-    pub fn push(&mut self, source: I) {
-        self.heap.clear();
-        self.sources.push(source);
     }
 
     /// The index of the source that the current entry comes from. Requires `valid()`.
@@ -80,7 +63,7 @@ impl<I: InternalIterator> MergeIterator<I> {
 
     /// The sources, in the order they were given in.
     pub fn into_sources(self) -> Vec<I> {
-        self.sources.into_vec()
+        self.sources
     }
 
     /// The source that the current entry comes from.
@@ -119,10 +102,15 @@ impl<I: InternalIterator> MergeIterator<I> {
     #[inline]
     fn runner_up(&mut self) -> usize {
         if self.runner_up == UNKNOWN {
-            let right_is_next = self.heap.len() > 2 && self.before(self.heap[2], self.heap[1]);
-            self.runner_up = 1 + usize::from(right_is_next);
+            self.find_runner_up();
         }
         self.runner_up
+    }
+
+    #[inline(never)]
+    fn find_runner_up(&mut self) {
+        let right_is_next = self.heap.len() > 2 && self.before(self.heap[2], self.heap[1]);
+        self.runner_up = 1 + usize::from(right_is_next);
     }
 
     /// Seeks every source with `seek` and builds the heap for `direction`.
@@ -212,27 +200,29 @@ impl<I: InternalIterator> MergeIterator<I> {
     /// Puts the current source, which has moved, where it belongs now.
     #[inline]
     fn restore(&mut self, current: usize) {
-        let source = &self.sources[current];
+        let sources = &*self.sources;
+        let source = &sources[current];
         if !source.valid() {
             self.heap.swap_remove(0);
             return self.sift_down(0);
         }
-        if self.heap.len() == 1 {
+        // A single one has nothing beside it, and no runner-up.
+        let heap = &mut *self.heap;
+        if heap.len() == 1 {
             return;
         }
-        let head = head(source.user_key());
+        heap[0].head = head(source.user_key());
         let next = self.runner_up();
         let (sources, heap) = (&*self.sources, &mut *self.heap);
-        heap[0].head = head;
-        if !before(sources, self.direction, heap[next], heap[0]) {
-            return;
+        if before(sources, self.direction, heap[next], heap[0]) {
+            heap.swap(0, next);
+            self.sift_down(next);
         }
-        heap.swap(0, next);
-        self.sift_down(next);
     }
 
     /// Passes the entries of the current user key in all sources but the current one, whose own entry of it comes out
     /// first. Requires two valid sources, forward.
+    #[inline(never)]
     fn pass_in_others(&mut self) -> Result<()> {
         loop {
             let next = self.runner_up();
@@ -319,7 +309,11 @@ impl<I: InternalIterator> InternalIterator for MergeIterator<I> {
             self.turn(Direction::Forward)?;
         }
         if self.heap.len() > 1 {
-            self.pass_in_others()?;
+            let next = self.runner_up();
+            let heap = &*self.heap;
+            if heap[0].head == heap[next].head {
+                self.pass_in_others()?;
+            }
         }
         self.step(|source, pivot| source.next_user_key(pivot))
     }

@@ -67,9 +67,8 @@ proptest! {
             split[usize::try_from(at).unwrap() % sources].push(entry.clone());
         }
         let start = start.index(entries.len());
-        let mut in_memory = MergeIterator::empty();
-        split.iter().for_each(|part| in_memory.push(VecIterator::new(Arc::new(part.clone()))));
-        walk(&mut in_memory, &entries, start, &steps);
+        let in_memory = split.iter().map(|part| VecIterator::new(Arc::new(part.clone())));
+        walk(&mut MergeIterator::new(in_memory.collect()), &entries, start, &steps);
         // Tables know more about where a user key begins.
         let tables = split.iter().filter(|part| !part.is_empty()).map(|part| {
             let options = TableOptions { block_size_bytes: 512, ..TableOptions::default() };
