@@ -69,6 +69,7 @@ mod in_flight;
 mod options;
 mod pick;
 mod plan;
+mod runs;
 mod split;
 mod stream;
 mod table_meta;
@@ -84,6 +85,7 @@ pub use in_flight::InFlight;
 pub use options::{LeveledOptions, PickOrder};
 pub use pick::{pick, pick_range};
 pub use plan::{Plan, PlanKind, Reason};
+pub use runs::{Run, l0_backlog, sorted_runs};
 pub use targets::{base_level, debt_bytes, scores};
 
 pub use bottom::BottomCheck;

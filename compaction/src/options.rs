@@ -9,6 +9,12 @@ pub struct LeveledOptions {
     /// Level 0 is compacted when it has this many tables. Default 4, minimum 1. More: fewer, larger compactions,
     /// but every read looks at more tables.
     pub l0_compaction_trigger: usize,
+    /// While writes press, and until what they left has gone down, this many tables of level 0 are merged into one sorted run
+    /// that stays there. Default 24, minimum 2.
+    pub l0_run_trigger: usize,
+    /// Writes come faster than compactions can take them down the levels: put off what can be put off, see
+    /// [`pick`](crate::pick). Not a setting but what is the case at the moment. Default false.
+    pub bulk_load: bool,
     /// The largest size of the first level below level 0 that is in use. Default 256 MiB, minimum 1; about
     /// `l0_compaction_trigger` flushes is a good choice.
     pub level_base_bytes: u64,
@@ -45,6 +51,8 @@ impl Default for LeveledOptions {
     fn default() -> Self {
         Self {
             l0_compaction_trigger: 4,
+            l0_run_trigger: 24,
+            bulk_load: false,
             level_base_bytes: 256 << 20,
             level_multiplier: 10,
             target_table_bytes: 64 << 20,
@@ -64,6 +72,8 @@ impl LeveledOptions {
     pub fn check(&self) -> Result<()> {
         let fault = if self.l0_compaction_trigger == 0 {
             "l0_compaction_trigger is 0; the minimum is 1"
+        } else if self.l0_run_trigger < 2 {
+            "l0_run_trigger is below its minimum of 2"
         } else if self.level_base_bytes == 0 {
             "level_base_bytes is 0; the minimum is 1"
         } else if self.level_multiplier < 2 {

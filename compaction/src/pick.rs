@@ -1,9 +1,13 @@
 //! Which compaction comes next.
 
+use bulk::Bulk;
+
+use crate::runs::Backlog;
 use crate::targets::{Targets, scores_beside};
 use crate::{Cursors, InFlight, LeveledOptions, Plan, Reason, Version};
 
 mod assemble;
+mod bulk;
 mod l0;
 mod range;
 mod sorted;
@@ -18,8 +22,12 @@ pub use range::pick_range;
 /// others, the oldest one that is free; from a deeper level the table with the least to rewrite below it, and its
 /// neighbours where they come for free. If no level is over its target, tables with many tombstones go.
 ///
-/// With nothing in flight, `None` means that every level is within its target. The cost is that of sorting the
-/// tables of one level.
+/// While [`bulk_load`](LeveledOptions::bulk_load) says that writes come faster than that can be done, level 0 puts off what
+/// it can: until it has [`l0_run_trigger`](LeveledOptions::l0_run_trigger) tables nothing is done, and these become one
+/// sorted run that stays there. When writes let up, such runs go down together, a range of keys at a time.
+///
+/// With nothing in flight and without `bulk_load`, `None` means that every level is within its target. The cost is that
+/// of sorting the tables of one level.
 ///
 /// The caller passes the plan to [`InFlight::start`] before the next call.
 pub fn pick(
@@ -29,13 +37,22 @@ pub fn pick(
     cursors: &mut Cursors,
 ) -> Option<Plan> {
     let picker = Picker::new(version, options, busy);
+    let backlog = Backlog::of(version);
+    match picker.pick_bulk(&backlog) {
+        Bulk::Plan(plan) => return Some(plan),
+        Bulk::Wait => return None,
+        Bulk::Usual => {}
+    }
     let mut l0_waits = false;
     for (level, score) in scores_beside(version, options, &picker.targets, busy) {
         if score < 1.0 {
             break;
         }
         if level == 0 {
-            if let Some(plan) = picker.pick_l0(Reason::L0) {
+            if let Some(plan) = picker
+                .pick_merged(&backlog)
+                .or_else(|| picker.pick_l0(Reason::L0))
+            {
                 return Some(plan);
             }
             l0_waits = true;

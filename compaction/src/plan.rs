@@ -15,7 +15,8 @@ use crate::{TableMeta, VersionEdit};
 pub struct Plan {
     /// The level it starts from.
     pub level: usize,
-    /// The level that takes the result; the same as `level` when a table is rewritten in place.
+    /// The level that takes the result; the same as `level` when a table is rewritten in place, or when tables of level 0
+    /// become one sorted run of it.
     pub output_level: usize,
     /// Level and tables, from the newest entries to the oldest: `level` first, level 0 newest table first. No
     /// level appears twice, and none is empty.
@@ -25,7 +26,8 @@ pub struct Plan {
     /// Whether no level below `output_level` overlaps the inputs: everything written stays at the bottom. A hint
     /// for the choice of compression; what may be dropped is for [`BottomCheck`](crate::BottomCheck) to say.
     pub bottommost: bool,
-    /// The tables of the level below `output_level` that overlap the inputs, by key: where to cut the outputs.
+    /// The tables of the level below `output_level` that overlap the inputs, by key: where to cut the outputs. Of a plan
+    /// that stays in level 0, tables of the other runs there.
     pub grandparents: Vec<Arc<TableMeta>>,
     /// Why it was picked.
     pub reason: Reason,
@@ -47,6 +49,8 @@ pub enum PlanKind {
 pub enum Reason {
     /// Level 0 has too many tables or bytes.
     L0,
+    /// Level 0 has what was put off while writes pressed, or puts it off.
+    Backlog,
     /// A level is over its target.
     LevelSize,
     /// A table has too many tombstones.

@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use siltstone_sstable::KeyBuf;
 
-use crate::TableMeta;
+use crate::{Plan, TableMeta};
 
 /// An output overlaps at most about this many target sizes of the level below (its grandparents).
 const OVERLAP_TABLES_MAX: u64 = 20;
 
 /// As long as there are grandparents to wait for the end of, an output may grow to this many target sizes.
 const GROWTH_MAX: u64 = 2;
+
+/// The first run in a range of level 0 is cut into tables of this share of the target size, as many of them as there are
+/// runs will go down together.
+const ALIGNED_SHARE: u64 = 4;
 
 pub(crate) fn overlap_bytes_max(target_table_bytes: u64) -> u64 {
     target_table_bytes.saturating_mul(OVERLAP_TABLES_MAX)
@@ -26,9 +30,14 @@ pub(crate) fn overlap_bytes_max(target_table_bytes: u64) -> u64 {
 /// * At such a boundary of any output that would otherwise overlap more than 20 target sizes of grandparents, so
 ///   that no single table is expensive to compact.
 /// * Anywhere at the target size without grandparents ahead, and at twice that with some.
+///
+/// A plan that stays in level 0 is cut wherever one of the given tables ends, and at the target size;
+/// where there is none, at a quarter of it.
 #[derive(Clone, Debug)]
 pub struct OutputSplitter {
     target_bytes: u64,
+    /// Whether every end of a grandparent is one of the output.
+    aligned: bool,
     grandparents: Vec<Arc<TableMeta>>,
     /// The first grandparent that does not end before the last key.
     position: usize,
@@ -51,12 +60,21 @@ impl OutputSplitter {
         );
         OutputSplitter {
             target_bytes: target_table_bytes.max(1),
+            aligned: false,
             grandparents,
             position: 0,
             inside: false,
             boundaries: 0,
             overlap_bytes: 0,
             last_key: None,
+        }
+    }
+
+    /// The splitter for the outputs of `plan`.
+    pub fn for_plan(plan: &Plan, target_table_bytes: u64) -> OutputSplitter {
+        OutputSplitter {
+            aligned: plan.output_level == 0,
+            ..Self::new(target_table_bytes, plan.grandparents.clone())
         }
     }
 
@@ -88,6 +106,9 @@ impl OutputSplitter {
     }
 
     fn is_end(&self, step: &Step, output_size_bytes: u64) -> bool {
+        if self.aligned {
+            return step.passed_end || output_size_bytes >= self.aligned_size_max();
+        }
         let size_max = if step.grandparents_ahead {
             self.target_bytes.saturating_mul(GROWTH_MAX)
         } else {
@@ -103,6 +124,15 @@ impl OutputSplitter {
         let near = u128::from(output_size_bytes) * 100 >= u128::from(self.target_bytes) * u128::from(percent);
         let overlap_bytes = self.overlap_bytes.saturating_add(step.entered_bytes);
         near || overlap_bytes > overlap_bytes_max(self.target_bytes)
+    }
+
+    /// Where the other runs have tables, theirs are the ends; the first run makes ends for those that follow.
+    fn aligned_size_max(&self) -> u64 {
+        if self.inside {
+            self.target_bytes
+        } else {
+            (self.target_bytes / ALIGNED_SHARE).max(1)
+        }
     }
 
     /// The output begins with the last key.
@@ -139,6 +169,7 @@ impl OutputSplitter {
         }
         Step {
             crossed,
+            passed_end: was_position != self.position,
             entered_bytes: crate::targets::sum_bytes(entered.iter().map(|table| &**table)),
             grandparents_ahead: self.position < self.grandparents.len(),
         }
@@ -149,6 +180,8 @@ impl OutputSplitter {
 struct Step {
     /// Whether a grandparent begins or ends there.
     crossed: bool,
+    /// Whether one ends there.
+    passed_end: bool,
     /// The sizes of the grandparents that begin there.
     entered_bytes: u64,
     grandparents_ahead: bool,

@@ -69,6 +69,14 @@ impl<'a> KeyRange<'a> {
         ends.map(|(low, high)| Self::closed(low, high))
     }
 
+    /// The smallest interval that contains both.
+    pub(crate) fn with(self, table: &'a TableMeta) -> Self {
+        Self {
+            smallest: self.smallest.map(|smallest| smallest.min(&table.smallest)),
+            largest: self.largest.map(|largest| largest.max(&table.largest)),
+        }
+    }
+
     /// Whether `table` ends before the interval starts.
     pub(crate) fn is_after(&self, table: &TableMeta) -> bool {
         self.smallest.is_some_and(|smallest| *table.largest < *smallest)

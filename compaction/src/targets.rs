@@ -1,5 +1,6 @@
 //! How large each level should be, and how far off it is.
 
+use crate::runs::Backlog;
 use crate::{InFlight, LEVELS, LeveledOptions, TableMeta, Version};
 
 /// The sizes that the levels should have.
@@ -30,6 +31,21 @@ impl Targets {
         } else {
             score
         }
+    }
+
+    /// Where `merged_bytes` of level 0 go that have waited there: to the first level that is as large as they are. To stop
+    /// on the way would rewrite them once more.
+    pub(crate) fn drain_level(&self, merged_bytes: u64) -> usize {
+        (self.base_level..LEVELS - 1)
+            .find(|level| self.bytes[*level] >= merged_bytes)
+            .unwrap_or(LEVELS - 1)
+    }
+
+    /// What is rewritten when they go.
+    pub(crate) fn drain_bytes(&self, version: &Version, merged_bytes: u64) -> u128 {
+        let levels = self.base_level..=self.drain_level(merged_bytes);
+        let below: u128 = levels.map(|level| u128::from(version.level_bytes(level))).sum();
+        u128::from(merged_bytes) + below
     }
 
     /// How much of `size_bytes` has to go on.
@@ -139,20 +155,27 @@ pub(crate) fn scores_beside(
 /// How many bytes compactions will have to read and write until every level is within its target, estimated from the
 /// sizes alone: what the engine slows writers down by. 0 when no level is over its target.
 ///
-/// The estimate takes the levels from the top. Level 0 goes down with all of the base level; what a level then has
-/// over its target goes down with its share of the level below.
+/// The estimate takes the levels from the top. Level 0 goes down with all of the base level, or where merged runs have
+/// gathered in it, with all levels down to the one they go to; what a level then has over its target goes down with its
+/// share of the level below.
 pub fn debt_bytes(version: &Version, options: &LeveledOptions) -> u64 {
     let targets = Targets::new(version, options);
     let mut debt: u128 = 0;
     let mut arriving: u128 = 0;
+    let mut first = targets.base_level;
     let l0 = u128::from(version.level_bytes(0));
     if version.l0_count() >= options.l0_compaction_trigger
         || (options.dynamic_levels && l0 >= u128::from(options.level_base_bytes))
     {
-        arriving = l0;
-        debt = l0 + u128::from(version.level_bytes(targets.base_level));
+        let merged_bytes = Backlog::of(version).merged_bytes();
+        if merged_bytes > 0 {
+            first = targets.drain_level(merged_bytes);
+        }
+        let above = (targets.base_level..first).map(|level| u128::from(version.level_bytes(level)));
+        arriving = l0 + above.sum::<u128>();
+        debt = arriving + u128::from(version.level_bytes(first));
     }
-    for level in targets.base_level..LEVELS - 1 {
+    for level in first..LEVELS - 1 {
         let size = u128::from(version.level_bytes(level)) + arriving;
         let excess = targets.excess(level, size);
         if excess > 0 {

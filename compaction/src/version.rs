@@ -203,7 +203,7 @@ impl Level {
 }
 
 /// The order of two tables within level `n`.
-fn order_in(n: usize, a: &TableMeta, b: &TableMeta) -> Ordering {
+pub(crate) fn order_in(n: usize, a: &TableMeta, b: &TableMeta) -> Ordering {
     if n == 0 {
         let newest_first = |table: &TableMeta| Reverse((table.seqno_max, table.seqno_min, table.id));
         newest_first(a).cmp(&newest_first(b))

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use siltstone_compaction::{
-    BottomCheck, CompactionStream, LeveledOptions, OutputSplitter, Plan, PlanKind, TableMeta,
+    BottomCheck, CompactionStream, LeveledOptions, OutputSplitter, Plan, PlanKind, TableMeta, sorted_runs,
 };
 use siltstone_sstable::MergeIterator;
-use siltstone_vfs::{Error, ErrorKind, Result};
+use siltstone_vfs::{BusyReason, Error, ErrorKind, Result};
 
 use crate::core::Core;
 use crate::install::TreeEdit;
@@ -19,7 +19,8 @@ use crate::tree::Tree;
 
 impl Core {
     /// How `tree` is to be compacted at this moment: in smaller steps while the disk is full, so that each fits into
-    /// what is left of the room that the reserve gave; and with nothing left in level 0 while somebody waits for all work to be done.
+    /// what is left of the room that the reserve gave; with nothing left in level 0 while somebody waits for all work to be done; and putting off what can be put off while
+    /// writes come faster than that.
     pub(crate) fn leveled_options(&self, tree: &Tree) -> LeveledOptions {
         let mut options = tree.options.load().leveled();
         if self.space.is_full() {
@@ -31,6 +32,13 @@ impl Core {
         }
         if self.scheduler.is_settling() {
             options.l0_compaction_trigger = 1;
+        } else if !self.space.is_full() {
+            let threads = self.options.background_threads.saturating_sub(1).max(1);
+            // What has been put off already slows writers down: no more of it.
+            let may_put_off = tree.pressure.demand().reason() != Some(BusyReason::CompactionDebt);
+            let left_over = tree.pin().tables.has_merged_l0();
+            let outruns = tree.intake.outruns_levels(self.clock.now(), threads, left_over);
+            options.bulk_load = outruns && may_put_off;
         }
         options
     }
@@ -51,8 +59,7 @@ impl Core {
                 let merge = MergeIterator::new(sources(&tables, plan).map_err(Trouble::Input)?);
                 let bottom = BottomCheck::new(&tables.version, plan);
                 let stream = CompactionStream::new(merge, &snapshots, bottom);
-                let target = tree.options.load().target_table_bytes;
-                let splitter = OutputSplitter::new(target, plan.grandparents.clone());
+                let splitter = OutputSplitter::for_plan(plan, tree.options.load().target_table_bytes);
                 let output = write_tables(self, tree, plan.output_level, stream, splitter)?;
                 let metas = output
                     .tables
@@ -75,10 +82,9 @@ impl Core {
     }
 }
 
-/// The inputs as sorted runs, the newest first: each table of level 0, and each deeper level as one.
+/// The inputs as sorted runs, the newest first: those of level 0, and each deeper level as one.
 fn sources(tables: &TableSet, plan: &Plan) -> Result<Vec<Source>> {
-    let mut sources = Vec::new();
-    for (level, metas) in &plan.inputs {
+    let source = |metas: &[Arc<TableMeta>]| {
         // Missing where the keyspace has been dropped since the plan was made.
         let missing = || {
             Error::new(
@@ -89,14 +95,17 @@ fn sources(tables: &TableSet, plan: &Plan) -> Result<Vec<Source>> {
         let handles = metas
             .iter()
             .map(|meta| tables.find(meta.id).cloned().ok_or_else(missing));
+        let run = LevelIter::new(handles.collect::<Result<_>>()?);
+        Ok(Source::Level(run.fill_cache(false)))
+    };
+    let mut sources = Vec::new();
+    for (level, metas) in &plan.inputs {
         if *level == 0 {
-            for handle in handles {
-                sources.push(Source::Table(handle?.table()?.iter().fill_cache(false)));
+            for run in sorted_runs(metas) {
+                sources.push(source(&run.tables)?);
             }
         } else {
-            sources.push(Source::Level(
-                LevelIter::new(handles.collect::<Result<_>>()?).fill_cache(false),
-            ));
+            sources.push(source(metas)?);
         }
     }
     Ok(sources)

@@ -100,22 +100,19 @@ impl Cursor {
         seqno: SeqNo,
         (lower, upper): KeyBounds,
     ) -> Result<Cursor> {
-        let (l0, runs) = (view.tables.level(0), view.tables.runs());
-        let mut sources = Vec::with_capacity(1 + view.immutables.len() + l0.len() + runs.len());
+        let runs = view.tables.runs();
+        let mut sources = Vec::with_capacity(1 + view.immutables.len() + runs.len());
         // A memtable that is empty now has nothing to show at `seqno`, ever: whatever is visible at it had been
         // inserted when it was published, so before the caller read it. What is inserted later is newer.
         let slots = std::iter::once(&view.memtable).chain(&view.immutables);
         for slot in slots.filter(|slot| !slot.table.is_empty()) {
             sources.push(Source::Memtable(slot.table.iter()));
         }
-        for handle in l0.iter() {
-            sources.push(Source::Table(handle.table()?.iter()));
-        }
-        for &level in runs {
-            sources.push(Source::Level(LevelIter::of_level(
-                Arc::clone(&view.tables),
-                level,
-            )));
+        for (number, run) in runs.iter().enumerate() {
+            sources.push(match run.as_flushed() {
+                Some(handle) => Source::Table(handle.table()?.iter()),
+                None => Source::Level(LevelIter::of_run(Arc::clone(&view.tables), number)),
+            });
         }
         Ok(Cursor {
             merge: MergeIterator::new(sources),

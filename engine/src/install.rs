@@ -90,6 +90,10 @@ impl Core {
             return Err(error.context("a change of the tables could not be recorded"));
         }
         for edit in edits {
+            if !edit.opened.is_empty() && !edit.flushed.is_empty() {
+                let size_bytes = edit.opened.iter().map(|handle| handle.meta().size_bytes).sum();
+                edit.tree.intake.note_flush(self.clock.now(), size_bytes);
+            }
             let old = edit.tree.view();
             let version = manifest.state().keyspaces[&edit.tree.id].version.clone();
             let removed: Vec<_> = edit

@@ -53,6 +53,8 @@ pub(crate) enum Class {
 pub(crate) struct Scheduler {
     /// Set under the commit lock, so apart from what another lock guards.
     wants_log: AtomicBool,
+    /// Writes of some keyspace press, and compactions may wait until they let up.
+    holding_back: AtomicBool,
     /// How many callers wait until there is nothing left to do.
     settling: AtomicUsize,
     running: Mutex<Running>,
@@ -100,6 +102,7 @@ impl Scheduler {
         let (compact, compact_inbox) = crossbeam_channel::bounded(1);
         let scheduler = Scheduler {
             wants_log: AtomicBool::new(false),
+            holding_back: AtomicBool::new(false),
             settling: AtomicUsize::new(0),
             running: Mutex::new(Running::default()),
             log,
@@ -135,6 +138,11 @@ impl Scheduler {
     /// Whether somebody waits until there is nothing left to do.
     pub(crate) fn is_settling(&self) -> bool {
         self.settling.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether compactions may wait for what nobody announces: that writes let up.
+    pub(crate) fn is_holding_back(&self) -> bool {
+        self.holding_back.load(Ordering::Relaxed)
     }
 
     fn wake(&self) {
@@ -205,10 +213,14 @@ impl Core {
             .map(|tree| (worst(tree), tree))
             .collect();
         order.sort_by(|a, b| b.0.total_cmp(&a.0));
+        self.scheduler.holding_back.store(false, Ordering::Relaxed);
         for (_, tree) in order {
             let view = tree.pin();
             let in_flight = running.in_flight.entry(tree.id).or_default();
             let options = self.leveled_options(tree);
+            if options.bulk_load {
+                self.scheduler.holding_back.store(true, Ordering::Relaxed);
+            }
             in_flight.set_oldest_snapshot(self.snapshots.oldest());
             let mut cursors = tree.cursors.lock();
             if let Some(plan) = pick(&view.tables.version, &options, in_flight, &mut cursors) {

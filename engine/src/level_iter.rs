@@ -19,8 +19,8 @@ pub(crate) struct LevelIter {
 
 /// Tables in key order, no two with a common user key.
 enum Tables {
-    /// A whole level below 0.
-    Level(Arc<TableSet>, usize),
+    /// One of the set's runs.
+    Run(Arc<TableSet>, usize),
     Chosen(Arc<[Arc<TableHandle>]>),
 }
 
@@ -28,7 +28,7 @@ impl Tables {
     #[inline]
     fn all(&self) -> &[Arc<TableHandle>] {
         match self {
-            Tables::Level(set, level) => set.level(*level),
+            Tables::Run(set, run) => &set.runs()[*run].tables,
             Tables::Chosen(tables) => tables,
         }
     }
@@ -37,11 +37,7 @@ impl Tables {
     #[inline]
     fn first_reaching(&self, key: &[u8]) -> usize {
         match self {
-            Tables::Level(set, level) => {
-                let tables = set.level(*level);
-                set.largest(*level)
-                    .lower_bound(key, |at| &tables[at].meta().largest)
-            }
+            Tables::Run(set, run) => set.runs()[*run].first_reaching(key),
             Tables::Chosen(tables) => tables.partition_point(|table| *table.meta().largest < *key),
         }
     }
@@ -55,9 +51,9 @@ impl LevelIter {
         LevelIter::over(Tables::Chosen(tables))
     }
 
-    /// Over level `level`, which is below 0.
-    pub(crate) fn of_level(tables: Arc<TableSet>, level: usize) -> LevelIter {
-        LevelIter::over(Tables::Level(tables, level))
+    /// Over a run of `tables`.
+    pub(crate) fn of_run(tables: Arc<TableSet>, run: usize) -> LevelIter {
+        LevelIter::over(Tables::Run(tables, run))
     }
 
     fn over(tables: Tables) -> LevelIter {

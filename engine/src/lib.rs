@@ -13,6 +13,7 @@ mod failure;
 mod files;
 mod flush;
 mod install;
+mod intake;
 mod iter;
 mod jobs;
 mod keyspace;

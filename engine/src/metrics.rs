@@ -69,6 +69,9 @@ pub struct Metrics {
     pub bytes_retired: u64,
     /// Tables and bytes of each level, over all keyspaces.
     pub levels: [(usize, u64); LEVELS],
+    /// Sorted runs that level 0 is, over all keyspaces: a read asks one table of each. While writes come faster than they can be
+    /// compacted, what flushes leave there is merged into runs of several tables.
+    pub l0_runs: usize,
     /// Entries in tables, shadowed ones and tombstones included.
     pub table_entries: u64,
     /// Bytes of all memtables that are not flushed.
@@ -152,6 +155,7 @@ impl Metrics {
                 metrics.memtable_entries += slot.table.entries();
                 metrics.memtable_tombstones += slot.table.tombstones();
             }
+            metrics.l0_runs += view.tables.version.l0_runs().len();
             for (level, table) in view.tables.version.tables() {
                 metrics.levels[level].0 += 1;
                 metrics.levels[level].1 += table.size_bytes;

@@ -147,13 +147,20 @@ macro_rules! keyspace_setters {
         }
 
         /// Tables in level 0 that start a compaction. Default 16, minimum 1. Fewer: faster reads, more rewriting.
+        ///
+        /// While flushes make tables faster than compactions can take them down the levels (64 MiB a second for each thread that
+        /// compacts, until it is less than half of that), level 0 waits longer: until it has as many tables as lie half way
+        /// from here to where writes are delayed. Then these become one sorted run, which stays in level 0 until writes let
+        /// up; a read asks one table of it. Once there are as many such runs as tables make one, or more than 32 times
+        /// [`level_base_bytes`](Self::level_base_bytes) would be rewritten to take them down, they go down beside the writes.
         #[must_use]
         pub fn l0_compaction_trigger(mut self, tables: usize) -> Self {
             self$(.$($field)+)?.l0_compaction_trigger = tables;
             self
         }
 
-        /// Tables in level 0 from which writes are delayed, a little more with each, and at which they wait.
+        /// Tables in level 0 from which writes are delayed, a little more with each, and at which they wait. What has been merged
+        /// there into sorted runs does not count, up to twice as many runs as tables make one.
         /// Default 32 and 48; trigger ≤ slowdown < stop.
         #[must_use]
         pub fn l0_stall_tables(mut self, slowdown: usize, stop: usize) -> Self {
@@ -236,6 +243,8 @@ impl KeyspaceOptions {
     pub(crate) fn leveled(&self) -> LeveledOptions {
         LeveledOptions {
             l0_compaction_trigger: self.l0_compaction_trigger,
+            // Before writers are delayed, where there is room between.
+            l0_run_trigger: usize::midpoint(self.l0_compaction_trigger, self.l0_slowdown_tables).max(2),
             level_base_bytes: self.level_base_bytes,
             level_multiplier: self.level_multiplier,
             target_table_bytes: self.target_table_bytes,

@@ -38,6 +38,15 @@ pub(crate) enum Demand {
     },
 }
 
+impl Demand {
+    pub(crate) fn reason(self) -> Option<BusyReason> {
+        match self {
+            Demand::None => None,
+            Demand::Slow { reason, .. } | Demand::Stop { reason } => Some(reason),
+        }
+    }
+}
+
 /// The demand on a keyspace's writers, packed into one word.
 #[derive(Debug, Default)]
 pub(crate) struct Pressure {
@@ -48,8 +57,9 @@ impl Pressure {
     /// Computes the demand for a view.
     pub(crate) fn update(&self, view: &SuperVersion, options: &KeyspaceOptions) {
         let version = &view.tables.version;
-        let l0 = version.l0_count();
-        let debt = siltstone_compaction::debt_bytes(version, &options.leveled());
+        let leveled = options.leveled();
+        let l0 = siltstone_compaction::l0_backlog(version, &leveled);
+        let debt = siltstone_compaction::debt_bytes(version, &leveled);
         self.word
             .store(encode(demand(l0, debt, options)), Ordering::Relaxed);
     }

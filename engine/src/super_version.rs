@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use siltstone_compaction::{LEVELS, Version};
+use siltstone_compaction::{LEVELS, TableMeta, Version};
 use siltstone_sstable::{KeyHeads, SeqNo, TableId, TableValue, Tag, key_hash};
 use siltstone_vfs::{HUGE_PAGE_BYTES, Result};
 use siltstone_wal::RecordSeq;
@@ -66,11 +66,51 @@ type Candidates<'t> = SmallVec<[&'t TableHandle; 12]>;
 #[derive(Default)]
 pub(crate) struct TableSet {
     pub(crate) version: Version,
-    levels: [Arc<[Arc<TableHandle>]>; LEVELS],
-    /// The largest keys of each level's tables.
-    largest: [Arc<KeyHeads>; LEVELS],
-    /// The levels below 0 that have tables: few, of many.
-    runs: SmallVec<[usize; LEVELS]>,
+    /// The newest first: those of level 0, then each deeper level that has tables.
+    runs: Vec<SortedRun>,
+    has_merged_l0: bool,
+}
+
+/// Tables with disjoint keys, in key order: a level below 0, or a part of level 0.
+pub(crate) struct SortedRun {
+    pub(crate) tables: Box<[Arc<TableHandle>]>,
+    /// Their largest keys.
+    largest: KeyHeads,
+    /// Whether it is a single table of level 0.
+    is_flushed: bool,
+}
+
+impl SortedRun {
+    fn new(
+        metas: &[Arc<TableMeta>],
+        level: usize,
+        handles: &HashMap<TableId, Arc<TableHandle>>,
+    ) -> SortedRun {
+        let open = |meta: &Arc<TableMeta>| {
+            Arc::clone(
+                handles
+                    .get(&meta.id)
+                    .expect("every table of a version has been opened"),
+            )
+        };
+        SortedRun {
+            tables: metas.iter().map(open).collect(),
+            largest: KeyHeads::new(metas.iter().map(|meta| &*meta.largest)),
+            is_flushed: level == 0 && metas.len() == 1,
+        }
+    }
+
+    /// The first table whose largest key is at least `key`, or the count.
+    #[inline]
+    pub(crate) fn first_reaching(&self, key: &[u8]) -> usize {
+        self.largest
+            .lower_bound(key, |at| &self.tables[at].meta().largest)
+    }
+
+    /// The table, if it is a single one of level 0.
+    pub(crate) fn as_flushed(&self) -> Option<&Arc<TableHandle>> {
+        self.tables.first().filter(|_| self.is_flushed)
+    }
 }
 
 impl TableSet {
@@ -88,65 +128,45 @@ impl TableSet {
             .map(|handle| (handle.meta().id, Arc::clone(handle)))
             .collect();
         handles.extend(opened.into_iter().map(|handle| (handle.meta().id, handle)));
-        let levels = std::array::from_fn(|level| {
-            let open = |meta: &Arc<siltstone_compaction::TableMeta>| {
-                Arc::clone(
-                    handles
-                        .get(&meta.id)
-                        .expect("every table of a version has been opened"),
-                )
-            };
-            version.level(level).iter().map(open).collect()
-        });
-        let largest = std::array::from_fn(|level| {
-            // The tables of level 0 are in order of age.
-            let sorted = if level == 0 { &[] } else { version.level(level) };
-            Arc::new(KeyHeads::new(sorted.iter().map(|meta| &*meta.largest)))
-        });
+        let l0 = version.l0_runs();
+        let has_merged_l0 = l0.iter().any(|run| run.is_merged());
+        let l0 = l0.iter().map(|run| SortedRun::new(&run.tables, 0, &handles));
+        let deeper = (1..LEVELS).filter(|level| !version.level(*level).is_empty());
+        let deeper = deeper.map(|level| SortedRun::new(version.level(level), level, &handles));
         TableSet {
-            runs: (1..LEVELS)
-                .filter(|level| !version.level(*level).is_empty())
-                .collect(),
+            runs: l0.chain(deeper).collect(),
+            has_merged_l0,
             version,
-            levels,
-            largest,
         }
     }
 
-    pub(crate) fn level(&self, level: usize) -> &Arc<[Arc<TableHandle>]> {
-        &self.levels[level]
+    /// Whether level 0 has tables that have been merged there.
+    pub(crate) fn has_merged_l0(&self) -> bool {
+        self.has_merged_l0
     }
 
-    /// The levels below 0 that have tables, from above.
-    pub(crate) fn runs(&self) -> &[usize] {
+    /// All sorted runs, the newest first.
+    pub(crate) fn runs(&self) -> &[SortedRun] {
         &self.runs
     }
 
-    /// The largest keys of a level below 0, for finding the first table that reaches a key.
-    pub(crate) fn largest(&self, level: usize) -> &Arc<KeyHeads> {
-        &self.largest[level]
-    }
-
-    /// Hands over the tables that may hold `key`, the newest first: those of level 0 that reach over it, then one of each
-    /// deeper level, where the key may lie before all that the table holds.
+    /// Hands over the tables that may hold `key`, the newest first: of those that level 0 has by themselves the ones that
+    /// reach over it, and one of each run of several, where the key may lie before all that the table holds.
     #[inline]
     pub(crate) fn candidates<'t>(&'t self, key: &[u8], mut take: impl FnMut(&'t TableHandle)) {
-        for handle in &*self.levels[0] {
-            if handle.meta().contains(key) {
-                take(handle);
-            }
-        }
-        for &level in &self.runs {
-            let tables = &self.levels[level];
-            let at = self.largest[level].lower_bound(key, |at| &tables[at].meta().largest);
-            if let Some(handle) = tables.get(at) {
+        for run in &self.runs {
+            if let Some(handle) = run.as_flushed() {
+                if handle.meta().contains(key) {
+                    take(handle);
+                }
+            } else if let Some(handle) = run.tables.get(run.first_reaching(key)) {
                 take(handle);
             }
         }
     }
 
     pub(crate) fn handles(&self) -> impl Iterator<Item = &Arc<TableHandle>> {
-        self.levels.iter().flat_map(|level| level.iter())
+        self.runs.iter().flat_map(|run| &run.tables)
     }
 
     pub(crate) fn find(&self, id: TableId) -> Option<&Arc<TableHandle>> {

@@ -11,6 +11,7 @@ use siltstone_sstable::SeqNo;
 use siltstone_wal::RecordSeq;
 
 use crate::batch::KeyspaceId;
+use crate::intake::Intake;
 use crate::memtable::BlockPool;
 use crate::options::KeyspaceOptions;
 use crate::reaper::Garbage;
@@ -30,6 +31,7 @@ pub(crate) struct Tree {
     install: Mutex<()>,
     pub(crate) cursors: Mutex<Cursors>,
     pub(crate) pressure: Pressure,
+    pub(crate) intake: Intake,
     dropped: AtomicBool,
     /// The database's.
     pool: Arc<BlockPool>,
@@ -55,6 +57,7 @@ impl Tree {
             id,
             name,
             pressure: Pressure::default(),
+            intake: Intake::default(),
             options: ArcSwap::from_pointee(options),
             view: ArcSwap::from_pointee(view),
             install: Mutex::new(()),

@@ -15,6 +15,9 @@ use crate::reaper::Garbage;
 /// space and a processor from the first reads, and from a process that opens the database for one read and goes.
 const FIRST_READS: Duration = Duration::from_millis(3);
 
+/// How soon it is noticed that writes have let up.
+const LET_UP: Duration = Duration::from_millis(100);
+
 /// The threads of an open database.
 #[derive(Default)]
 pub(crate) struct Threads {
@@ -97,12 +100,17 @@ fn work(core: &Core, class: Class, inbox: &Receiver<()>, stopped: &Receiver<()>)
         Class::Flush => never(),
     };
     loop {
+        let look_again = match class {
+            Class::Compact if core.scheduler.is_holding_back() => after(LET_UP),
+            _ => never(),
+        };
         crossbeam_channel::select! {
             recv(inbox) -> token => if token.is_err() { return },
             recv(first_reads) -> _ => {
                 first_reads = never();
                 core.scheduler.set_just_opened(false);
             }
+            recv(look_again) -> _ => {}
             recv(stopped) -> _ => return,
         }
         while let Some(job) = core.take_job(class) {

@@ -1,6 +1,7 @@
 //! Options drawn from a seed: small sizes, so that everything that can happen happens soon.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -87,6 +88,7 @@ pub struct RandomOptions {
     options: Options,
     durability: Durability,
     keyspaces: [KeyspaceOptions; 3],
+    time_per_operation: Duration,
 }
 
 impl RandomOptions {
@@ -118,6 +120,7 @@ impl RandomOptions {
         let reserve = pick(&mut rng, &[0, 0, 64 << 10]);
         let mapped = pick(&mut rng, &[0, 3, 1000]);
         let mut options = Shape::draw(&mut rng).database(drawn);
+        let time_per_operation = Duration::from_millis(pick(&mut rng, &[25, 25, 0]));
         if drawn(OptionGroup::Log) {
             options = options
                 .log_segment_bytes(segment_bytes)
@@ -137,6 +140,7 @@ impl RandomOptions {
             options,
             durability: Durability::default(),
             keyspaces,
+            time_per_operation,
         };
         if plain.contains(&OptionGroup::Durability) {
             drawn
@@ -163,6 +167,11 @@ impl RandomOptions {
     pub fn mapped(mut self) -> Self {
         self.options = self.options.mapped_tables_max(1000);
         self
+    }
+
+    /// How far a manual clock goes on with each operation, where nothing fails: a good deal, or not at all. Then flushes come faster than compactions can follow, and level 0 puts off what it can.
+    pub fn time_per_operation(&self) -> Duration {
+        self.time_per_operation
     }
 
     /// Whether writes that do not say so are synced.

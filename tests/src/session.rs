@@ -35,12 +35,13 @@ use crate::workload::Operation;
 /// Cursors and snapshots that a history holds at the most.
 const HELD_MAX: usize = 4;
 
-/// Time that passes between two operations on a session's own clock: more than the engine's probe interval.
-const TIME_PER_OPERATION: Duration = Duration::from_millis(25);
+/// Longer than the engine waits between two looks for room on a full disk.
+const BETWEEN_PROBES: Duration = Duration::from_millis(25);
 
 /// An open database with its [`Model`]: applies [`Operation`]s to both and compares every answer.
 pub struct Session {
     environment: Environment,
+    time_per_operation: Duration,
     clock: Option<ManualClock>,
     dir: PathBuf,
     options: RandomOptions,
@@ -147,7 +148,13 @@ impl Session {
                 progress.lock().keyspaces.insert(name.to_owned(), entry);
             }
         }
+        // Where there are faults time does not stand still: what the engine tries again now and then is due each time.
+        let time_per_operation = match judge {
+            Some(_) => BETWEEN_PROBES,
+            None => options.time_per_operation(),
+        };
         let mut session = Session {
+            time_per_operation,
             environment,
             clock,
             dir: dir.to_owned(),
@@ -233,7 +240,7 @@ impl Session {
     /// A [`Violation`]: a wrong answer, or an error that no fault explains.
     pub fn apply(&mut self, operation: &Operation) -> Result<(), Violation> {
         if let Some(clock) = &self.clock {
-            clock.advance(TIME_PER_OPERATION);
+            clock.advance(self.time_per_operation);
         }
         if let Some(judge) = &mut self.judge {
             judge.begin_operation();
@@ -416,7 +423,7 @@ impl Session {
     /// A [`Violation`] where it fails and no fault explains it.
     pub fn resume(&mut self) -> Result<(), Violation> {
         if let Some(clock) = &self.clock {
-            clock.advance(TIME_PER_OPERATION);
+            clock.advance(self.time_per_operation);
         }
         if let Some(judge) = &mut self.judge {
             judge.begin_operation();

@@ -10,8 +10,8 @@ use crate::{LEVELS, Plan, PlanKind, Reason, TableMeta};
 type Tables = [Arc<TableMeta>];
 
 impl<'a> Picker<'a> {
-    /// The plan that merges `source`, tables of `level` in the level's order, with what they overlap in
-    /// `output_level` below. `None` if a running compaction is in the way.
+    /// The plan that merges `source`, tables of `level` in the level's order, with what they overlap on the way to
+    /// `output_level` and in it. `None` if a running compaction is in the way.
     ///
     /// REQUIRES: `source` from level 0 leaves no older table behind that overlaps one of its own.
     pub(super) fn assemble(
@@ -22,24 +22,26 @@ impl<'a> Picker<'a> {
         reason: Reason,
     ) -> Option<Plan> {
         debug_assert!(level < output_level && output_level < LEVELS);
-        let below = self.below(output_level, source)?;
-        let range = KeyRange::hull(source.iter().chain(below).map(|table| &**table))?;
-        if self.busy.any(source) || self.busy.any(below) || self.busy.writes(level + 1..=output_level, range)
-        {
-            return None;
+        let mut inputs = vec![(level, source.to_vec())];
+        let mut range = KeyRange::hull(source.iter().map(|table| &**table))?;
+        // Entries must not sink past older ones: what lies between goes along.
+        for below in level + 1..=output_level {
+            let tables = &self.version.level(below)[self.version.run(below, range)];
+            if tables.is_empty() {
+                continue;
+            }
+            range = range.with(&tables[0]).with(&tables[tables.len() - 1]);
+            inputs.push((below, tables.to_vec()));
         }
-        // Entries must not sink past older ones. The choice of the base level makes this true already.
-        let skipped = level + 1..output_level;
-        if skipped
-            .into_iter()
-            .any(|between| self.version.overlapping_range(between, range).next().is_some())
+        if inputs.iter().any(|(_, tables)| self.busy.any(tables))
+            || self.busy.writes(level + 1..=output_level, range)
         {
             return None;
         }
         let bottommost = !self.version.any_deeper(output_level, range);
         // For its tombstones a table is merged at the bottom at once, not moved there and then rewritten.
         let must_rewrite = reason == Reason::Tombstones && bottommost;
-        let can_move = below.is_empty() && (source.len() == 1 || level > 0) && !must_rewrite;
+        let can_move = inputs.len() == 1 && (level > 0 || are_disjoint(source)) && !must_rewrite;
         let kind = if can_move
             && source
                 .iter()
@@ -50,10 +52,6 @@ impl<'a> Picker<'a> {
             PlanKind::Merge
         };
         let grandparents = self.grandparents(output_level, range).to_vec();
-        let mut inputs = vec![(level, source.to_vec())];
-        if !below.is_empty() {
-            inputs.push((output_level, below.to_vec()));
-        }
         Some(Plan {
             level,
             output_level,
@@ -116,4 +114,11 @@ impl<'a> Picker<'a> {
             _ => &[],
         }
     }
+}
+
+/// Whether no two of `tables`, in whatever order, overlap.
+fn are_disjoint(tables: &Tables) -> bool {
+    let mut by_key: Vec<_> = tables.iter().collect();
+    by_key.sort_by(|a, b| a.smallest.cmp(&b.smallest));
+    by_key.windows(2).all(|pair| !pair[0].overlaps(pair[1]))
 }

@@ -20,7 +20,14 @@ fn grandparents(tables: &[(&str, &str, u64)]) -> Vec<Arc<TableMeta>> {
 
 /// Splits keys, each `entry_bytes` long, and shows the outputs.
 fn split(target: u64, tables: &[(&str, &str, u64)], keys: &str, entry_bytes: u64) -> String {
-    let mut splitter = OutputSplitter::new(target, grandparents(tables));
+    show(
+        OutputSplitter::new(target, grandparents(tables)),
+        keys,
+        entry_bytes,
+    )
+}
+
+fn show(mut splitter: OutputSplitter, keys: &str, entry_bytes: u64) -> String {
     let mut shown = String::new();
     let mut size_bytes = 0;
     for key in keys.chars() {
@@ -32,6 +39,35 @@ fn split(target: u64, tables: &[(&str, &str, u64)], keys: &str, entry_bytes: u64
         size_bytes += entry_bytes;
     }
     shown
+}
+
+/// As [`split`], of a run of level 0.
+fn split_run(target: u64, tables: &[(&str, &str, u64)], keys: &str) -> String {
+    let splitter = OutputSplitter::new(target, grandparents(tables));
+    let splitter = OutputSplitter {
+        aligned: true,
+        ..splitter
+    };
+    show(splitter, keys, 10)
+}
+
+#[test]
+fn a_run_of_level_0_ends_its_tables_where_others_do() {
+    let others = &[("b", "c", 50), ("e", "e", 50), ("h", "m", 50)];
+    // Without another run in sight, a quarter of the target.
+    assert_eq!(split_run(80, &[], "abcdefg"), "ab|cd|ef|g");
+    assert_eq!(
+        split_run(1000, others, "abcdefghijklmnopq"),
+        "abc|de|fghijklm|nopq"
+    );
+    assert_eq!(
+        split_run(1000, others, "acfgno"),
+        "ac|fg|no",
+        "also where none of their ends is a key"
+    );
+    assert_eq!(split_run(1000, others, "adgn"), "a|d|g|n");
+    // Within another's range up to the target.
+    assert_eq!(split_run(40, others, "hijklmnop"), "hijk|lm|n|o|p");
 }
 
 #[test]

@@ -11,7 +11,8 @@
 //! start | finish                   the last plan begins to run; all running plans end without a result
 //! aside | resume                   all running plans have failed and wait; those that wait may be picked again
 //! install                          the last plan, if it writes nothing, is done
-//! scores | debt | check | levels   print them
+//! bulk on|off                      writes press, or let up
+//! scores | debt | check | levels | runs | backlog    print them; runs are those of level 0
 //! ```
 
 use std::fmt::Write as _;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 use siltstone_compaction::{
     Cursors, InFlight, LEVELS, LeveledOptions, Plan, TableMeta, Version, VersionEdit, base_level, debt_bytes,
-    pick, pick_range, scores,
+    l0_backlog, pick, pick_range, scores,
 };
 use siltstone_sstable::{SeqNo, TableId};
 
@@ -117,6 +118,14 @@ impl World {
             ["install"] => {
                 let plan = self.plan.take().expect("a plan to install");
                 self.version = self.version.apply(&plan.edit(Vec::new())).unwrap();
+            }
+            ["bulk", now] => self.options.bulk_load = *now == "on",
+            ["backlog"] => self.output = format!("{}\n", l0_backlog(&self.version, &self.options)),
+            ["runs"] => {
+                self.output.clear();
+                for run in self.version.l0_runs() {
+                    writeln!(self.output, "{}", ids(&run.tables)).unwrap();
+                }
             }
             ["scores"] => {
                 self.output = format!("base L{}\n", base_level(&self.version, &self.options));
@@ -228,6 +237,7 @@ fn parse_options(settings: &[&str]) -> LeveledOptions {
     for (name, value) in settings.iter().map(|word| word.split_once('=').unwrap()) {
         match name {
             "trigger" => options.l0_compaction_trigger = value.parse().unwrap(),
+            "run" => options.l0_run_trigger = value.parse().unwrap(),
             "base" => options.level_base_bytes = value.parse().unwrap(),
             "multiplier" => options.level_multiplier = value.parse().unwrap(),
             "target" => options.target_table_bytes = value.parse().unwrap(),

@@ -20,6 +20,7 @@ enum Step {
     Start,
     StartRange(usize, u8, u8),
     Finish(prop::sample::Index),
+    BulkLoad(bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -33,6 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Start),
         1 => (0..LEVELS, any::<u8>(), any::<u8>()).prop_map(|(level, a, b)| Step::StartRange(level, a, b)),
         6 => any::<prop::sample::Index>().prop_map(Step::Finish),
+        1 => any::<bool>().prop_map(Step::BulkLoad),
     ]
 }
 
@@ -46,6 +48,7 @@ fn options() -> impl Strategy<Value = LeveledOptions> {
         any::<bool>(),
         0.0..1.0_f64,
         any::<bool>(),
+        (2..6_usize, any::<bool>()),
     )
         .prop_map(
             |(
@@ -57,8 +60,11 @@ fn options() -> impl Strategy<Value = LeveledOptions> {
                 dynamic_levels,
                 tombstone_ratio,
                 round_robin,
+                (l0_run_trigger, bulk_load),
             )| LeveledOptions {
                 l0_compaction_trigger: trigger,
+                l0_run_trigger,
+                bulk_load,
                 level_base_bytes: base,
                 level_multiplier: multiplier,
                 target_table_bytes: target,
@@ -167,6 +173,7 @@ impl History {
                     self.jobs.push(job);
                 }
             }
+            Step::BulkLoad(now) => self.lsm.options.bulk_load = *now,
             Step::Finish(index) if !self.jobs.is_empty() => {
                 let job = self.jobs.swap_remove(index.index(self.jobs.len()));
                 self.lsm.finish(job);
@@ -183,7 +190,8 @@ impl History {
         let first = |job: &Job| job.plan.input_ids().next();
         for job in self.jobs.iter().filter(|job| first(job) != first(new)) {
             let (a, b) = (new.plan.key_range(), job.plan.key_range());
-            let disjoint = a.1 < b.0 || b.1 < a.0;
+            // In level 0 age tells tables apart.
+            let disjoint = a.1 < b.0 || b.1 < a.0 || new.plan.output_level == 0;
             assert!(
                 disjoint || new.plan.output_level != job.plan.output_level,
                 "{:?} and {:?}",
@@ -198,6 +206,9 @@ impl History {
             self.lsm.finish(job);
         }
         self.lsm.flush();
+        self.lsm.run_to_idle();
+        self.model.check(&self.lsm);
+        self.lsm.options.bulk_load = false;
         self.lsm.run_to_idle();
         self.model.check(&self.lsm);
         for (level, score) in scores(&self.lsm.version, &self.lsm.options) {

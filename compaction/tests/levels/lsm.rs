@@ -167,12 +167,11 @@ impl Lsm {
     ) -> Vec<TableMeta> {
         let merged = MergeIterator::new(inputs.into_iter().map(VecIterator::new).collect());
         let mut stream = CompactionStream::new(merged, snapshots, bottom);
-        let grandparents = if self.aligned_cuts {
-            plan.grandparents.clone()
+        let mut splitter = if self.aligned_cuts {
+            OutputSplitter::for_plan(plan, self.options.target_table_bytes)
         } else {
-            Vec::new()
+            OutputSplitter::new(self.options.target_table_bytes, Vec::new())
         };
-        let mut splitter = OutputSplitter::new(self.options.target_table_bytes, grandparents);
         let mut outputs = Vec::new();
         let mut output = Vec::new();
         let mut output_bytes = 0;
@@ -200,6 +199,26 @@ impl Lsm {
         self.version = self.version.apply(edit).unwrap();
         if cfg!(debug_assertions) {
             self.version.check().unwrap();
+        }
+        self.check_runs();
+    }
+
+    /// The runs of level 0 have its tables, each once, disjoint in a run; of two that overlap the newer one comes first.
+    fn check_runs(&self) {
+        let l0 = self.version.level(0);
+        let runs = self.version.l0_runs();
+        assert_eq!(runs.iter().map(|run| run.tables.len()).sum::<usize>(), l0.len());
+        let place = |id| {
+            runs.iter()
+                .position(|run| run.tables.iter().any(|other| other.id == id))
+        };
+        for run in &runs {
+            assert!(run.tables.is_sorted_by(|a, b| a.largest < b.smallest));
+        }
+        for (index, newer) in l0.iter().enumerate() {
+            for older in l0[index + 1..].iter().filter(|older| older.overlaps(newer)) {
+                assert!(place(newer.id).unwrap() < place(older.id).unwrap());
+            }
         }
     }
 

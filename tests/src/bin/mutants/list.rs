@@ -30,10 +30,12 @@ const FAILED_SYNCS: Suite =
     Suite::integration("faults", "every_short_write_failed_sync_and_failed_mapping_once");
 const OPEN: Suite = Suite::integration("open", "");
 const BACKGROUND: Suite = Suite::integration("background", "");
+const BURSTS: Suite = Suite::integration("bursts", "");
 const DAMAGE: Suite = Suite::integration("damage", "every_byte");
 const WAL: Suite = Suite::unit("siltstone-wal", "");
 const SSTABLE: Suite = Suite::unit("siltstone-sstable", "");
 const COMPACTION: Suite = Suite::unit("siltstone-compaction", "");
+const LEVELS: Suite = Suite::integration_of("siltstone-compaction", "levels", "");
 const VFS: Suite = Suite::unit("siltstone-vfs", "");
 
 /// All of them.
@@ -418,8 +420,71 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         file: "compaction/src/pick/l0.rs",
         before: "        group[start..].to_vec()",
         after: "        group[..group.len() - start].to_vec()",
-        suite: Suite::integration_of("siltstone-compaction", "levels", ""),
+        suite: LEVELS,
         breaks: "no table leaves level 0 before an older one that it overlaps",
+    },
+    Mutation {
+        name: "runs-of-overlapping-tables",
+        area: "compaction",
+        file: "compaction/src/runs.rs",
+        before: "            if joined.get(at).is_some_and(|other| other.overlaps(table)) {",
+        after: "            if joined.get(at).is_some_and(|other| other.largest == table.largest) {",
+        suite: LEVELS,
+        breaks: "no two tables of a run overlap",
+    },
+    Mutation {
+        name: "settles-in-level-0",
+        area: "compaction",
+        file: "compaction/src/bottom.rs",
+        before: "        if plan.output_level == 0 {",
+        after: "        if plan.output_level == 0 && version.is_empty() {",
+        suite: LEVELS,
+        breaks: "the seqnos of a run tell it from the other tables of level 0",
+    },
+    Mutation {
+        name: "merged-runs-without-what-lies-between",
+        area: "compaction",
+        file: "compaction/src/pick/assemble.rs",
+        before: "        for below in level + 1..=output_level {",
+        after: "        for below in output_level..=output_level {",
+        suite: LEVELS,
+        breaks: "no entry sinks past an older one of a level between",
+    },
+    Mutation {
+        name: "newer-runs-first",
+        area: "compaction",
+        file: "compaction/src/pick/bulk.rs",
+        before: "        let mut groups = groups(&newest_first(backlog.merged_tables().cloned().collect()));",
+        after: "        let newest = backlog.merged.iter().take(1).flat_map(|run| &run.tables);\n        let mut groups = groups(&newest_first(newest.cloned().collect()));",
+        suite: LEVELS,
+        breaks: "no run goes down before an older one that it overlaps",
+    },
+    Mutation {
+        name: "bursts-are-compacted-as-they-come",
+        area: "compaction",
+        file: "engine/src/compact.rs",
+        before: "            options.bulk_load = outruns && may_put_off;",
+        after: "            options.bulk_load = !outruns && may_put_off;",
+        suite: BURSTS,
+        breaks: "level 0 takes a burst",
+    },
+    Mutation {
+        name: "a-burst-has-no-end",
+        area: "compaction",
+        file: "engine/src/workers.rs",
+        before: "            Class::Compact if core.scheduler.is_holding_back() => after(LET_UP),",
+        after: "            Class::Compact if core.closing() => after(LET_UP),",
+        suite: BURSTS,
+        breaks: "what was put off goes down when writes let up",
+    },
+    Mutation {
+        name: "merged-runs-stall-writers",
+        area: "compaction",
+        file: "compaction/src/runs.rs",
+        before: "    backlog.young_tables().count() + backlog.merged.len().saturating_sub(merged_max)",
+        after: "    backlog.young_tables().count() + backlog.merged_tables().count().max(merged_max)",
+        suite: BURSTS,
+        breaks: "no writer waits for runs that have been merged",
     },
     // Snapshots.
     Mutation {
