@@ -6,7 +6,8 @@
 //!
 //! 1. [`pick`] looks at a version, the [`LeveledOptions`] and what is [`InFlight`], and returns a [`Plan`]:
 //!    level 0 by overlap, deeper levels by size and least overlap, tables full of tombstones when nothing else is
-//!    to do. [`pick_range`] is the manual kind. [`scores`] and [`debt_bytes`] say how far behind compaction is.
+//!    to do. While writes come faster than that can be done, tables of level 0 become [sorted runs](sorted_runs) in it
+//!    instead, which go down together later. [`pick_range`] is the manual kind. [`scores`] and [`debt_bytes`] say how far behind compaction is.
 //! 2. A [`PlanKind::Trivial`] or [`PlanKind::DeleteOnly`] plan is only an edit. For a [`PlanKind::Merge`], the caller
 //!    merges the inputs and writes what [`CompactionStream`] lets through: the newest entry of each key for each
 //!    snapshot, without the tombstones that [`BottomCheck`] knows to hide nothing.

@@ -3,8 +3,9 @@
 //! To merge every byte down level by level as it comes costs several rewrites, and the writer whose processor they take
 //! pays for them. Level 0 takes more at one rewrite: the tables that flushes have left there become one sorted run, which
 //! stays until writes let up. Then the runs go down together, a range of keys at a time, past the levels that are
-//! smaller than they are. This is the tiering of size-tiered compaction (Lakshman and Malik, "Cassandra", 2010; RocksDB's
-//! universal style) as an answer to a burst, and leveling else.
+//! smaller than they are. This is tiering (the stepped merge of Jagadish, Narayan, Seshadri, Sudarshan and Kanneganti,
+//! "Incremental Organization for Data Recording and Warehousing", 1997; RocksDB's universal style) as an answer to a burst,
+//! and leveling else.
 
 use std::ops::Range;
 use std::sync::Arc;
