@@ -20,13 +20,6 @@ pub struct Run {
     pub(crate) merged: bool,
 }
 
-impl Version {
-    /// Level 0 as sorted runs, the newest first: see [`sorted_runs`].
-    pub fn l0_runs(&self) -> Vec<Run> {
-        sorted_runs(self.level(0))
-    }
-}
-
 /// Divides tables of level 0, given newest first, into sorted runs, the newest first. For any user key, the entries in a
 /// run are newer than those in the runs after it.
 ///
@@ -94,18 +87,18 @@ fn batches(tables: &[Arc<TableMeta>]) -> Vec<Range<usize>> {
 }
 
 /// What flushes have added to level 0, and what has been merged there since.
-pub(crate) struct Backlog {
+pub(crate) struct Backlog<'v> {
     /// The newest first.
-    pub(crate) young: Vec<Run>,
+    pub(crate) young: &'v [Run],
     /// From the newest merged run on: older than all of `young`.
-    pub(crate) merged: Vec<Run>,
+    pub(crate) merged: &'v [Run],
 }
 
-impl Backlog {
-    pub(crate) fn of(version: &Version) -> Backlog {
-        let mut young = version.l0_runs();
-        let first_merged = young.iter().position(|run| run.merged);
-        let merged = young.split_off(first_merged.unwrap_or(young.len()));
+impl<'v> Backlog<'v> {
+    pub(crate) fn of(version: &'v Version) -> Self {
+        let runs = version.l0_runs();
+        let first_merged = runs.iter().position(Run::is_merged);
+        let (young, merged) = runs.split_at(first_merged.unwrap_or(runs.len()));
         Backlog { young, merged }
     }
 

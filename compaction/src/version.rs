@@ -3,11 +3,12 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use siltstone_sstable::TableId;
 use siltstone_vfs::{Error, ErrorKind, Result};
 
+use crate::runs::{Run, sorted_runs};
 use crate::table_meta::KeyRange;
 use crate::{TableMeta, VersionEdit};
 
@@ -29,6 +30,8 @@ pub const LEVELS: usize = 7;
 #[derive(Clone, Debug, Default)]
 pub struct Version {
     levels: [Level; LEVELS],
+    /// Level 0 once more, once somebody has asked for its runs.
+    l0_runs: OnceLock<Arc<[Run]>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -125,6 +128,11 @@ impl Version {
         self.level(0).len()
     }
 
+    /// Level 0 as sorted runs, the newest first: see [`sorted_runs`].
+    pub fn l0_runs(&self) -> &[Run] {
+        self.l0_runs.get_or_init(|| sorted_runs(self.level(0)).into())
+    }
+
     /// Whether no level has a table.
     pub fn is_empty(&self) -> bool {
         self.levels.iter().all(|level| level.tables.is_empty())
@@ -148,6 +156,9 @@ impl Version {
         for (n, _) in changed.iter().enumerate().filter(|(_, changed)| **changed) {
             next.levels[n] = self.levels[n].after(n, edit)?;
             next.check_level(n)?;
+        }
+        if changed[0] {
+            next.l0_runs = OnceLock::new();
         }
         if cfg!(debug_assertions) {
             next.check()?;

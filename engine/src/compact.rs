@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use siltstone_compaction::{
-    BottomCheck, CompactionStream, LeveledOptions, OutputSplitter, Plan, PlanKind, TableMeta, sorted_runs,
+    BottomCheck, CompactionStream, LeveledOptions, OutputSplitter, Plan, PlanKind, Run, TableMeta,
+    sorted_runs,
 };
 use siltstone_sstable::MergeIterator;
 use siltstone_vfs::{BusyReason, Error, ErrorKind, Result};
@@ -36,7 +37,7 @@ impl Core {
             let threads = self.options.background_threads.saturating_sub(1).max(1);
             // What has been put off already slows writers down: no more of it.
             let may_put_off = tree.pressure.demand().reason() != Some(BusyReason::CompactionDebt);
-            let left_over = tree.pin().tables.has_merged_l0();
+            let left_over = tree.pin().tables.version.l0_runs().iter().any(Run::is_merged);
             let outruns = tree.intake.outruns_levels(self.clock.now(), threads, left_over);
             options.bulk_load = outruns && may_put_off;
         }

@@ -68,7 +68,6 @@ pub(crate) struct TableSet {
     pub(crate) version: Version,
     /// The newest first: those of level 0, then each deeper level that has tables.
     runs: Vec<SortedRun>,
-    has_merged_l0: bool,
 }
 
 /// Tables with disjoint keys, in key order: a level below 0, or a part of level 0.
@@ -128,21 +127,16 @@ impl TableSet {
             .map(|handle| (handle.meta().id, Arc::clone(handle)))
             .collect();
         handles.extend(opened.into_iter().map(|handle| (handle.meta().id, handle)));
-        let l0 = version.l0_runs();
-        let has_merged_l0 = l0.iter().any(|run| run.is_merged());
-        let l0 = l0.iter().map(|run| SortedRun::new(&run.tables, 0, &handles));
+        let l0 = version
+            .l0_runs()
+            .iter()
+            .map(|run| SortedRun::new(&run.tables, 0, &handles));
         let deeper = (1..LEVELS).filter(|level| !version.level(*level).is_empty());
         let deeper = deeper.map(|level| SortedRun::new(version.level(level), level, &handles));
         TableSet {
             runs: l0.chain(deeper).collect(),
-            has_merged_l0,
             version,
         }
-    }
-
-    /// Whether level 0 has tables that have been merged there.
-    pub(crate) fn has_merged_l0(&self) -> bool {
-        self.has_merged_l0
     }
 
     /// All sorted runs, the newest first.

@@ -32,7 +32,7 @@ pub(super) enum Bulk {
 }
 
 impl Picker<'_> {
-    pub(super) fn pick_bulk(&self, backlog: &Backlog) -> Bulk {
+    pub(super) fn pick_bulk(&self, backlog: &Backlog<'_>) -> Bulk {
         let bulk_load = self.options.bulk_load;
         if !bulk_load && backlog.merged.is_empty() {
             return Bulk::Usual;
@@ -62,7 +62,7 @@ impl Picker<'_> {
 
     /// The plan that merges young tables into one run of level 0: all of them, or the oldest that may go at once. `None` if
     /// there are too few, or a running compaction is in the way.
-    fn assemble_run(&self, backlog: &Backlog) -> Option<Plan> {
+    fn assemble_run(&self, backlog: &Backlog<'_>) -> Option<Plan> {
         // What is a long run by itself needs no merging.
         let is_short = |run: &&Run| run.tables.len() < self.options.l0_run_trigger;
         let young: Vec<&Run> = backlog.young.iter().take_while(is_short).collect();
@@ -103,7 +103,7 @@ impl Picker<'_> {
             inputs: vec![(0, source)],
             kind: PlanKind::Merge,
             bottommost: false,
-            grandparents: guards(&backlog.merged),
+            grandparents: guards(backlog.merged),
             reason: Reason::Backlog,
         })
     }
@@ -116,14 +116,14 @@ impl Picker<'_> {
         sum_bytes(below.flatten().map(|table| &**table)) <= sum_bytes(source.iter().map(|table| &**table))
     }
 
-    fn may_wait(&self, backlog: &Backlog) -> bool {
+    fn may_wait(&self, backlog: &Backlog<'_>) -> bool {
         let limit = self.options.level_base_bytes.saturating_mul(WAITING_BASES_MAX);
         let rewritten = self.targets.drain_bytes(self.version, backlog.merged_bytes());
         backlog.merged.len() < merged_runs_max(self.options) && rewritten <= u128::from(limit)
     }
 
     /// A range of keys of the merged runs, down to the first level that is as large as they are, with what lies between.
-    pub(super) fn pick_merged(&self, backlog: &Backlog) -> Option<Plan> {
+    pub(super) fn pick_merged(&self, backlog: &Backlog<'_>) -> Option<Plan> {
         if backlog.merged.is_empty() {
             return None;
         }

@@ -212,7 +212,7 @@ impl Lsm {
             runs.iter()
                 .position(|run| run.tables.iter().any(|other| other.id == id))
         };
-        for run in &runs {
+        for run in runs {
             assert!(run.tables.is_sorted_by(|a, b| a.largest < b.smallest));
         }
         for (index, newer) in l0.iter().enumerate() {
