@@ -1,71 +1,47 @@
-//! Brings long parts of mapped tables into the page cache.
+//! Reads long parts of mapped tables beside the mapping.
 
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// What is read at a time: few system calls, and little to keep for it.
-const PIECE_BYTES: usize = 128 << 10;
-
-/// Reads parts of a table, one after the other, for the sake of the page cache; see [`Mapping::fetch`](crate::Mapping::fetch).
+/// Reads a table piece by piece, in order; see [`Mapping::fetch`](crate::Mapping::fetch).
 ///
 /// The system tells by the open file whether it is read in order, and reads further and further ahead then, in large
 /// pages. Faults on a mapping that is advised for random access tell it nothing.
 #[derive(Debug, Default)]
 pub struct Fetcher {
     open: Option<File>,
-    /// Where it reads to, once it has read.
-    piece: Box<[u8]>,
-    /// Where the last part ended, or the next is to begin. `None` until something has been read.
-    end: Option<u64>,
 }
 
 impl Fetcher {
-    /// For the table that is read after this one, from its first byte on. Closes this one's file.
-    #[must_use]
-    pub fn next_table(self) -> Fetcher {
-        Fetcher {
-            open: None,
-            piece: self.piece,
-            end: self.end.map(|_| 0),
-        }
+    #[cfg(all(test, target_os = "linux", not(miri)))]
+    pub(crate) fn of(file: File) -> Fetcher {
+        Fetcher { open: Some(file) }
     }
 
-    /// Whether a part that starts here follows one that has been read. It has to be read, too, wherever it is: the system has
-    /// begun to read ahead, and goes on only if it sees somebody come after. In the next table it has not, but what there is of
-    /// that in the cache says little about the rest.
-    pub(crate) fn goes_on_at(&self, start: u64) -> bool {
-        self.end == Some(start)
-    }
-
-    /// Reads what is there of `part`; whatever fails, whoever reads the mapping meets it again.
+    /// The table's file, opened by the first piece.
     ///
     /// # Errors
-    /// Where the file cannot be opened.
-    pub(crate) fn fetch(&mut self, path: &Path, part: Range<u64>) -> io::Result<()> {
-        let file = match &mut self.open {
+    /// Where it cannot be.
+    pub(crate) fn open(&mut self, path: &Path) -> io::Result<&File> {
+        Ok(match &mut self.open {
             Some(file) => file,
             none => none.insert(File::open(path)?),
-        };
-        if self.piece.is_empty() {
-            self.piece = vec![0; PIECE_BYTES].into_boxed_slice();
-        }
-        self.end = Some(part.end);
-        let mut at = part.start;
-        while at < part.end {
-            let left = usize::try_from(part.end - at).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
-            match file.read_at(&mut self.piece[..left], at) {
-                Ok(0) | Err(_) => break,
-                Ok(count) => at += count as u64,
-            }
-        }
-        Ok(())
+        })
     }
+}
 
-    #[cfg(test)]
-    pub(crate) fn is_open(&self) -> bool {
-        self.open.is_some()
+/// Fills `buf` from `offset` on, up to the end of the file.
+pub(crate) fn read_up_to(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buf.len() {
+        match file.read_at(&mut buf[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(interrupted) if interrupted.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
+    Ok(done)
 }

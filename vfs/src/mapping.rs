@@ -12,6 +12,7 @@ use memmap2::{Mmap, MmapOptions};
 
 #[cfg(target_os = "linux")]
 use crate::HUGE_PAGE_BYTES;
+use crate::fetcher::read_up_to;
 use crate::lock::TableClaim;
 use crate::page_cache::pages_in_cache;
 use crate::{DirLock, Error, Fetcher, ReadFile, Result, Unmapped};
@@ -289,21 +290,33 @@ impl Mapping {
         }
     }
 
-    /// Has a part that is about to be walked through in memory when this returns, unless it ends in the page cache and is
-    /// not the continuation of one that did not. Unlike [`read_ahead`](Self::read_ahead) this waits, and has the system
-    /// read ahead of it by itself in large pages: for the parts of a long walk forwards, one after the other through one
-    /// [`Fetcher`]. Does nothing for a table that is not mapped, or where the system refuses.
-    pub fn fetch(&self, part: Range<u64>, fetcher: &mut Fetcher) {
+    /// Whether `part` has to come from the disk, as far as one page tells: its last one is not in the page cache. Never where
+    /// the table is not mapped.
+    pub fn is_cold(&self, part: Range<u64>) -> bool {
         let Backing::Mapped(map) = &self.backing else {
-            return;
+            return false;
         };
         let within = clamp(map, &part);
-        if !within.is_empty() && (fetcher.goes_on_at(part.start) || !ends_in_cache(map, within.end)) {
-            let part = part.start..within.end as u64;
-            if fetcher.fetch(&self.path, part.clone()).is_err() {
-                // No descriptor is left: slower, but not a page at a time.
-                let _ = will_need(map, part.start, part.end - part.start);
-            }
+        !within.is_empty() && !ends_in_cache(map, within.end)
+    }
+
+    /// Reads from `offset` on, as much as `piece` has room for: for a long walk forwards over what [is cold](Self::is_cold), one
+    /// piece after the other through one [`Fetcher`]. The system reads ahead of these by itself, in large pages, and the walk
+    /// needs no page tables. Returns how many bytes there are; `None` where the table is not mapped, or cannot be opened a
+    /// second time: then the mapping has to do.
+    ///
+    /// # Errors
+    /// `Io` where reading fails.
+    pub fn fetch(&self, offset: u64, fetcher: &mut Fetcher, piece: &mut [u8]) -> Result<Option<usize>> {
+        let Backing::Mapped(_) = &self.backing else {
+            return Ok(None);
+        };
+        let Ok(file) = fetcher.open(&self.path) else {
+            return Ok(None);
+        };
+        match read_up_to(file, piece, offset) {
+            Ok(count) => Ok(Some(count)),
+            Err(source) => Err(Error::io("read table", &self.path, source).with_offset(offset)),
         }
     }
 
@@ -409,41 +422,61 @@ mod tests {
         let lock = OsFs.lock_dir(dir.path()).unwrap();
         let mapping = OsFs.open_table(&path, &lock, MapMode::Map).unwrap();
         mapping.advise(Advice::Random).unwrap();
-        let Backing::Mapped(map) = &mapping.backing else {
-            panic!("not mapped")
-        };
         let mut fetcher = Fetcher::default();
-        mapping.fetch(0..1 << 20, &mut fetcher);
-        assert!(!fetcher.is_open(), "it is in the cache");
+        let mut piece = vec![0; 128 << 10];
+        assert!(!mapping.is_cold(0..8 << 20), "it is in the cache");
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-        let cached = |end: usize| ends_in_cache(map, end);
-        if cached(2 << 20) {
+        if !mapping.is_cold(0..1 << 20) {
             return; // A file system in memory has nowhere else to keep it.
         }
-        mapping.fetch((1 << 20)..(2 << 20) - 5000, &mut fetcher);
-        assert!(fetcher.is_open() && cached((1 << 20) + 4096) && cached((2 << 20) - 5000));
-        assert!(!cached(1 << 20), "nothing before it");
-        // What is cached is read only where it goes on from there.
-        let end = (2 << 20) - 5000;
-        mapping.fetch((1 << 20) + 8192..end - 4096, &mut fetcher);
-        assert!(fetcher.goes_on_at(end));
-        let mut all = Vec::new();
-        std::io::Read::read_to_end(&mut &file, &mut all).unwrap();
-        mapping.fetch(end..3 << 20, &mut fetcher);
-        assert!(fetcher.goes_on_at(3 << 20));
-        // In the next table, too, it is read wherever it is.
-        assert!(!Fetcher::default().next_table().goes_on_at(0));
-        let next = std::mem::take(&mut fetcher).next_table();
-        assert!(next.goes_on_at(0) && !next.is_open());
+        let offset = (1 << 20) + 5000;
+        assert_eq!(
+            mapping.fetch(offset, &mut fetcher, &mut piece).unwrap(),
+            Some(128 << 10)
+        );
+        assert!(piece.iter().all(|byte| *byte == 7));
+        assert!(!mapping.is_cold(offset..offset + (128 << 10)));
+        assert!(mapping.is_cold(0..1 << 20), "nothing before it");
+        assert!(!mapping.is_cold(0..0) && !mapping.is_cold(9 << 20..10 << 20));
         // Past the end there is nothing.
-        mapping.fetch(8 << 20..9 << 20, &mut fetcher);
-        mapping.fetch((8 << 20) - 4096..u64::MAX, &mut fetcher);
-        assert!(cached(8 << 20));
+        let end = 8 << 20;
+        assert_eq!(mapping.fetch(end, &mut fetcher, &mut piece).unwrap(), Some(0));
+        assert_eq!(
+            mapping.fetch(end - 4096, &mut fetcher, &mut piece).unwrap(),
+            Some(4096)
+        );
+        assert!(!mapping.is_cold(end - 4096..u64::MAX));
+        // What cannot be read is told.
+        let unreadable = File::options().write(true).open(&path).unwrap();
+        let error = mapping
+            .fetch(4096, &mut Fetcher::of(unreadable), &mut piece)
+            .unwrap_err();
+        assert_eq!(
+            (error.kind(), error.offset()),
+            (crate::ErrorKind::Io, Some(4096)),
+            "{error}"
+        );
         // Without a name there is no other way in, and the mapping stays as good as it was.
-        let mut late = Fetcher::default();
         std::fs::remove_file(&path).unwrap();
-        mapping.fetch(4 << 20..5 << 20, &mut late);
-        assert!(!late.is_open() && mapping.bytes().unwrap().iter().all(|byte| *byte == 7));
+        assert_eq!(
+            mapping.fetch(0, &mut fetcher, &mut piece).unwrap(),
+            Some(128 << 10)
+        );
+        let mut late = Fetcher::default();
+        assert_eq!(mapping.fetch(0, &mut late, &mut piece).unwrap(), None);
+        assert!(mapping.bytes().unwrap().iter().all(|byte| *byte == 7));
+    }
+
+    #[test]
+    fn what_is_not_mapped_is_never_cold() {
+        use crate::{Fs, MemFs};
+        let fs = MemFs::new();
+        fs.create_dir_all(Path::new("d")).unwrap();
+        let lock = fs.lock_dir(Path::new("d")).unwrap();
+        let mapping = Mapping::from_heap("d/1.sst", Arc::from(vec![0; 4096]), &lock).unwrap();
+        assert!(!mapping.is_cold(0..4096));
+        let piece = &mut [0; 16];
+        assert_eq!(mapping.fetch(0, &mut Fetcher::default(), piece).unwrap(), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::Arc;
 
 use siltstone_vfs::{Advice, Error, Result};
@@ -16,6 +17,7 @@ use crate::options::unknown;
 
 use super::Table;
 use super::blocks::Blocks;
+use super::read_ahead::Fetched;
 
 /// A block's content.
 pub(super) enum Content<'t> {
@@ -84,12 +86,47 @@ impl Table {
             return Ok(Content::Cached(content));
         }
         let stored = self.stored(range)?;
-        let trailer = self.verify_block(block, range.0, &stored)?;
-        let content = self.unpack(block, range.0, &stored, trailer)?;
+        let content = self.unpacked(block, range.0, &stored, fill_cache)?;
+        Ok(Content::Cached(content))
+    }
+
+    /// The content of a stored block, on the heap.
+    fn unpacked(&self, block: usize, offset: u64, stored: &[u8], fill_cache: bool) -> Result<CachedBlock> {
+        let trailer = self.verify_block(block, offset, stored)?;
+        let content = self.unpack(block, offset, stored, trailer)?;
         if fill_cache {
             self.cache.insert(self.id, block, Arc::clone(&content));
         }
-        Ok(Content::Cached(content))
+        Ok(content)
+    }
+
+    /// The content of block `block` of a mapped table, which has been read beside the mapping: what it lies in, and where.
+    pub(super) fn content_of(
+        &self,
+        fetched: &Fetched<'_>,
+        blocks: &Blocks,
+        block: usize,
+        fill_cache: bool,
+    ) -> Result<(CachedBlock, Range<usize>)> {
+        let Fetched { piece, block: place } = fetched;
+        let stored = &piece[place.clone()];
+        let offset = blocks.range_of(&self.mapping, block).0;
+        let is_packed =
+            self.compressed && BlockTrailer::decode(stored).is_none_or(|trailer| trailer.compression != 0);
+        if !is_packed {
+            if !blocks.is_verified(block) {
+                self.verify_block(block, offset, stored)?;
+                blocks.set_verified(block);
+            }
+            let content_bytes = stored.len().saturating_sub(BLOCK_TRAILER_BYTES);
+            return Ok((Arc::clone(piece), place.start..place.start + content_bytes));
+        }
+        let content = match self.cache.get(self.id, block) {
+            Some(content) => content,
+            None => self.unpacked(block, offset, stored, fill_cache)?,
+        };
+        let whole = 0..content.len();
+        Ok((content, whole))
     }
 
     /// A block as it is in the file, its trailer included.

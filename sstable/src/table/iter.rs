@@ -94,10 +94,19 @@ impl TableIter {
     /// Those of the index and of the first block; the iterator is not valid then.
     pub fn go_on_from(&mut self, before: TableIter) -> Result<()> {
         self.valid = false;
-        self.ahead = before.ahead.next_table();
+        let TableIter { ahead, pinned, .. } = before;
+        self.ahead = ahead.next_table();
+        // What the walk has read into can then be read into again.
+        drop(pinned);
         let table = self.pinned.table();
         self.ahead.begin(&table.mapping, &table.blocks()?.walked);
         self.first_of(0)
+    }
+
+    /// Whether it has begun to read beside the mapping.
+    #[cfg(all(test, target_os = "linux", not(miri)))]
+    pub(super) fn is_fetching(&self) -> bool {
+        self.ahead.is_fetching()
     }
 
     /// Makes `block` the current block, without an entry yet.
@@ -108,9 +117,7 @@ impl TableIter {
             return Ok(());
         }
         self.loaded = false;
-        let ahead = &self.ahead;
-        self.pinned
-            .load(block, self.fill_cache, |range| ahead.has_asked_for(range))?;
+        self.pinned.load(block, self.fill_cache, &mut self.ahead)?;
         let bytes = self.pinned.bytes();
         self.header =
             BlockHeader::parse(bytes).map_err(|damage| self.pinned.table().damaged_block(block, damage))?;
@@ -171,8 +178,10 @@ impl TableIter {
         self.ahead.forwards(&table.mapping, &blocks.walked, range);
         self.load_block(block)?;
         // A walk that has come here will get there.
-        let table = self.pinned.table();
-        table.prefetch_block(table.blocks()?, block + 1, SEARCHED_LINES);
+        if !self.ahead.is_fetching() {
+            let table = self.pinned.table();
+            table.prefetch_block(table.blocks()?, block + 1, SEARCHED_LINES);
+        }
         self.load_entry(0)
     }
 

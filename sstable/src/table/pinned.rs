@@ -9,12 +9,13 @@ use siltstone_vfs::Result;
 
 use super::Table;
 use super::block_access::Content;
+use super::read_ahead::ReadAhead;
 use crate::cache::CachedBlock;
 
 /// The content of one block, with what it lies in.
 pub(super) struct PinnedBlock {
     table: Arc<Table>,
-    /// Where the block was decompressed or fetched.
+    /// Where the block was decompressed or fetched, or what has been read beside the mapping for a walk.
     cached: Option<CachedBlock>,
     bytes: *const [u8],
 }
@@ -43,19 +44,34 @@ impl PinnedBlock {
 
     /// Takes the content of block `block`, verified. After an error there are no bytes.
     #[inline]
-    pub(super) fn load(
-        &mut self,
-        block: usize,
-        fill_cache: bool,
-        is_asked_for: impl FnOnce((u64, u64)) -> bool,
-    ) -> Result<()> {
+    pub(super) fn load(&mut self, block: usize, fill_cache: bool, ahead: &mut ReadAhead) -> Result<()> {
         self.bytes = ptr::slice_from_raw_parts(ptr::dangling(), 0);
+        if ahead.is_fetching() && self.load_fetched(block, fill_cache, ahead)? {
+            return Ok(());
+        }
         let table = &*self.table;
-        match table.content(table.blocks()?, block, fill_cache, is_asked_for)? {
+        match table.content(table.blocks()?, block, fill_cache, |range| {
+            ahead.has_asked_for(range)
+        })? {
             Content::Mapped(bytes) => self.bytes = bytes,
             Content::Cached(block) => self.bytes = &raw const **self.cached.insert(block),
         }
         Ok(())
+    }
+
+    /// Takes a block of which the walk knows where it is beside the mapping. False if it does not know.
+    fn load_fetched(&mut self, block: usize, fill_cache: bool, ahead: &mut ReadAhead) -> Result<bool> {
+        // What the last block was in can be read into again.
+        self.cached = None;
+        let table = &*self.table;
+        let blocks = table.blocks()?;
+        let range = blocks.range_of(&table.mapping, block);
+        let Some(fetched) = ahead.fetched(&table.mapping, range)? else {
+            return Ok(false);
+        };
+        let (owner, content) = table.content_of(&fetched, blocks, block, fill_cache)?;
+        self.bytes = &raw const self.cached.insert(owner)[content];
+        Ok(true)
     }
 
     /// The content.
@@ -64,7 +80,7 @@ impl PinnedBlock {
         // SAFETY: `bytes` is empty, or lies in the table's mapping, or in `cached`. A table gives its mapping up only
         // by value, so not while `self.table` is a share of it; `cached` is replaced only together with `bytes`, by
         // `load`, which has `self` to itself. Neither ever changes its bytes or moves them: a table file is immutable
-        // while it is mapped, and a cached block is an `Arc<[u8]>`. The borrow ends with that of `self`.
+        // while it is mapped, and `cached` is an `Arc<[u8]>`, which nobody writes who shares it. The borrow ends with that of `self`.
         unsafe { &*self.bytes }
     }
 }

@@ -2,8 +2,11 @@
 //! page at a time: a cold scan would wait for the disk at every page.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use siltstone_vfs::{Fetcher, Mapping};
+use siltstone_vfs::{Error, Fetcher, Mapping, Result};
+
+use crate::format::index as to_index;
 
 /// What a walk over all of a table reads.
 #[derive(Debug)]
@@ -21,9 +24,14 @@ const WALK_BLOCKS: u32 = 4;
 const WINDOW_BYTES_MIN: u64 = 128 << 10;
 const WINDOW_BYTES_MAX: u64 = 4 << 20;
 
-/// From a window of this size on, a walk forwards fetches, and the system reads ahead of it by itself: in large pages, and
-/// always further than this.
+/// From a window of this size on, what a walk forwards finds cold it reads beside the mapping, in pieces that stay in the
+/// processor's cache until the walk has been through them. The system reads ahead of them by itself: in large pages, and always
+/// further than this.
 const FETCHED_BYTES: u64 = 1 << 20;
+const PIECE_BYTES: usize = 128 << 10;
+
+/// A longer block is not read beside the mapping.
+const PIECE_BYTES_MAX: usize = 4 << 20;
 
 /// How far one iterator has read, and has asked for.
 #[derive(Debug, Default)]
@@ -32,7 +40,53 @@ pub(super) struct ReadAhead {
     asked: Range<u64>,
     blocks: u32,
     window: u64,
+    /// Bytes of the file that the walk reads beside the mapping, from the first cold window on.
+    fetched: Option<Range<u64>>,
     fetcher: Fetcher,
+    piece: Piece,
+}
+
+/// Where a block is that has been read beside the mapping.
+pub(super) struct Fetched<'p> {
+    pub(super) piece: &'p Arc<[u8]>,
+    /// Its trailer included.
+    pub(super) block: Range<usize>,
+}
+
+/// A part of the file, read for the blocks that begin in it.
+#[derive(Debug, Default)]
+struct Piece {
+    /// Where it is in the file.
+    place: Range<u64>,
+    /// From its start on; there may be room for more.
+    bytes: Arc<[u8]>,
+}
+
+impl Piece {
+    /// Reads what is at `start`: `len` bytes at least. False if that can only be had from the mapping.
+    fn read(&mut self, mapping: &Mapping, fetcher: &mut Fetcher, start: u64, len: usize) -> Result<bool> {
+        if len > PIECE_BYTES_MAX {
+            return Ok(false);
+        }
+        self.place = start..start;
+        let wanted = len.max(PIECE_BYTES);
+        // Whoever still reads the last piece keeps it.
+        if Arc::get_mut(&mut self.bytes).is_none_or(|bytes| bytes.len() < wanted) {
+            self.bytes = vec![0; wanted].into();
+        }
+        let Some(bytes) = Arc::get_mut(&mut self.bytes).and_then(|bytes| bytes.get_mut(..wanted)) else {
+            return Ok(false);
+        };
+        let Some(count) = mapping.fetch(start, fetcher, bytes)? else {
+            return Ok(false);
+        };
+        if count < len {
+            let what = format!("data block could be read for {count} of {len} bytes");
+            return Err(Error::corruption(mapping.path(), start, what));
+        }
+        self.place.end += count as u64;
+        Ok(true)
+    }
 }
 
 impl ReadAhead {
@@ -41,7 +95,13 @@ impl ReadAhead {
     pub(super) fn next_table(self) -> ReadAhead {
         ReadAhead {
             asked: 0..0,
-            fetcher: self.fetcher.next_table(),
+            // What there is of that table in the cache says little about the rest.
+            fetched: self.fetched.map(|_| 0..0),
+            fetcher: Fetcher::default(),
+            piece: Piece {
+                place: 0..0,
+                ..self.piece
+            },
             ..self
         }
     }
@@ -74,8 +134,45 @@ impl ReadAhead {
             mapping.read_ahead(from..self.asked.end);
         } else {
             mapping.read_ahead(walked.offsets.clone());
-            mapping.fetch(from..self.asked.end, &mut self.fetcher);
+            match &mut self.fetched {
+                // Wherever it is: the system has begun to read ahead, and goes on only if it sees somebody come after.
+                Some(fetched) => fetched.end = self.asked.end,
+                none if mapping.is_cold(from..self.asked.end) => *none = Some(from..self.asked.end),
+                _ => {}
+            }
         }
+    }
+
+    /// Whether the walk reads beside the mapping, from some block on.
+    #[inline]
+    pub(super) fn is_fetching(&self) -> bool {
+        self.fetched.is_some()
+    }
+
+    /// A block that the walk reads beside the mapping, read if it has not been; `None` for others.
+    ///
+    /// # Errors
+    /// `Io`, and `Corruption` where the file has become shorter.
+    pub(super) fn fetched(
+        &mut self,
+        mapping: &Mapping,
+        (start, end): (u64, u64),
+    ) -> Result<Option<Fetched<'_>>> {
+        let is_in = |part: &Range<u64>| part.start <= start && end <= part.end;
+        if !self.fetched.as_ref().is_some_and(is_in) {
+            return Ok(None);
+        }
+        let len = to_index(end - start);
+        if !is_in(&self.piece.place) && !self.piece.read(mapping, &mut self.fetcher, start, len)? {
+            mapping.read_ahead(start..self.asked.end);
+            self.fetched = None;
+            return Ok(None);
+        }
+        let at = to_index(start - self.piece.place.start);
+        Ok(Some(Fetched {
+            piece: &self.piece.bytes,
+            block: at..at + len,
+        }))
     }
 
     /// Whether the block has been asked for with others.
@@ -103,6 +200,7 @@ impl ReadAhead {
             *self = ReadAhead {
                 asked: start..end,
                 fetcher: std::mem::take(&mut self.fetcher),
+                piece: std::mem::take(&mut self.piece),
                 ..ReadAhead::default()
             };
         }
@@ -257,5 +355,36 @@ mod tests {
             assert!(begun.elapsed() < Duration::from_secs(60), "it was not asked for");
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    #[cfg(all(target_os = "linux", not(miri)))]
+    #[test]
+    fn a_file_that_has_become_shorter_is_told_of() {
+        use siltstone_vfs::{ErrorKind, MapMode, OsFs};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("000001.sst");
+        std::fs::write(&path, vec![7; 1 << 20]).unwrap();
+        let lock = OsFs.lock_dir(dir.path()).unwrap();
+        let mapping = OsFs.open_table(&path, &lock, MapMode::Map).unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_len(1 << 19).unwrap();
+        let (mut piece, mut fetcher) = (Piece::default(), Fetcher::default());
+        let end = 1 << 19;
+        assert!(piece.read(&mapping, &mut fetcher, end - BLOCK, 4096).unwrap());
+        assert_eq!(piece.place, end - BLOCK..end);
+        let error = piece.read(&mapping, &mut fetcher, end - BLOCK, 4097).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.offset()),
+            (ErrorKind::Corruption, Some(end - BLOCK))
+        );
+        assert!(piece.place.is_empty());
+        // Nothing is read for what is too long.
+        let wanted = piece.bytes.len();
+        assert!(
+            !piece
+                .read(&mapping, &mut fetcher, 0, PIECE_BYTES_MAX + 1)
+                .unwrap()
+        );
+        assert_eq!(piece.bytes.len(), wanted);
     }
 }

@@ -4,6 +4,8 @@
 mod damage;
 mod loading;
 mod space;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod walks;
 
 use std::sync::Arc;
 
