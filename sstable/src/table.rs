@@ -4,6 +4,7 @@ mod block_access;
 mod blocks;
 mod iter;
 mod open;
+mod piece;
 mod pinned;
 mod read_ahead;
 mod section;

@@ -12,7 +12,7 @@ use memmap2::{Mmap, MmapOptions};
 
 #[cfg(target_os = "linux")]
 use crate::HUGE_PAGE_BYTES;
-use crate::fetcher::read_up_to;
+use crate::fetcher::{FileId, read_up_to};
 use crate::lock::TableClaim;
 use crate::page_cache::pages_in_cache;
 use crate::{DirLock, Error, Fetcher, ReadFile, Result, Unmapped};
@@ -108,10 +108,14 @@ pub struct Mapping {
 }
 
 enum Backing {
-    Mapped(Mmap),
+    /// The map, and of which file it is.
+    Mapped(Mmap, FileId),
     Heap(Arc<[u8]>),
     Shared(Arc<Vec<u8>>),
-    Reader { file: Arc<dyn ReadFile>, len: u64 },
+    Reader {
+        file: Arc<dyn ReadFile>,
+        len: u64,
+    },
 }
 
 impl Mapping {
@@ -161,10 +165,10 @@ impl Mapping {
         }
         let claim = lock.claim_open(path)?;
         let file = File::open(path).map_err(|source| Error::io("open table", path, source))?;
-        let len = file
+        let metadata = file
             .metadata()
-            .map_err(|source| Error::io("read the length of table", path, source))?
-            .len();
+            .map_err(|source| Error::io("read the length of table", path, source))?;
+        let len = metadata.len();
         let backing = if len == 0 {
             Backing::Heap(Arc::from([]))
         } else {
@@ -182,7 +186,8 @@ impl Mapping {
             // in any other that uses this crate. What is left are programs that ignore the lock; `bytes`
             // names that condition.
             let mapped = unsafe { MmapOptions::new().len(len).map(&file) };
-            Backing::Mapped(mapped.map_err(|source| Error::io("map table", path, source))?)
+            let mapped = mapped.map_err(|source| Error::io("map table", path, source))?;
+            Backing::Mapped(mapped, FileId::of(&metadata))
         };
         Ok(Self {
             path: path.to_path_buf(),
@@ -220,7 +225,7 @@ impl Mapping {
     #[inline]
     pub fn bytes(&self) -> Option<&[u8]> {
         match &self.backing {
-            Backing::Mapped(map) => Some(map),
+            Backing::Mapped(map, _) => Some(map),
             other => other.bytes(),
         }
     }
@@ -266,7 +271,7 @@ impl Mapping {
     /// # Errors
     /// `Io` where the system refuses.
     pub fn advise(&self, advice: Advice) -> Result<()> {
-        let Backing::Mapped(map) = &self.backing else {
+        let Backing::Mapped(map, _) = &self.backing else {
             return Ok(());
         };
         let answer = match advice {
@@ -281,7 +286,7 @@ impl Mapping {
     /// Has a part that will be read soon fetched in the background, unless it ends in the page cache: then it has most
     /// likely been asked for before. Does nothing for a table that is not mapped, or where the system refuses.
     pub fn read_ahead(&self, part: Range<u64>) {
-        let Backing::Mapped(map) = &self.backing else {
+        let Backing::Mapped(map, _) = &self.backing else {
             return;
         };
         let end = usize::try_from(part.end).map_or(map.len(), |end| end.min(map.len()));
@@ -293,30 +298,33 @@ impl Mapping {
     /// Whether `part` has to come from the disk, as far as one page tells: its last one is not in the page cache. Never where
     /// the table is not mapped.
     pub fn is_cold(&self, part: Range<u64>) -> bool {
-        let Backing::Mapped(map) = &self.backing else {
+        let Backing::Mapped(map, _) = &self.backing else {
             return false;
         };
         let within = clamp(map, &part);
         !within.is_empty() && !ends_in_cache(map, within.end)
     }
 
-    /// Reads from `offset` on, as much as `piece` has room for: for a long walk forwards over what [is cold](Self::is_cold), one
-    /// piece after the other through one [`Fetcher`]. The system reads ahead of these by itself, in large pages, and the walk
-    /// needs no page tables. Returns how many bytes there are; `None` where the table is not mapped, or cannot be opened a
-    /// second time: then the mapping has to do.
+    /// Reads from `offset` on, as much as `piece` has room for, and at least `needed` bytes if the file has them: for a long walk
+    /// forwards over what [is cold](Self::is_cold), one piece after the other through one [`Fetcher`]. The system reads ahead of
+    /// these by itself, in large pages. Returns how many bytes there are; `None` where the table is not mapped, or cannot be
+    /// opened a second time: then the mapping has to do.
     ///
     /// # Errors
-    /// `Io` where reading fails.
-    pub fn fetch(&self, offset: u64, fetcher: &mut Fetcher, piece: &mut [u8]) -> Result<Option<usize>> {
-        let Backing::Mapped(_) = &self.backing else {
+    /// `Io` where not even `needed` bytes can be read.
+    pub fn fetch(
+        &self,
+        offset: u64,
+        needed: usize,
+        fetcher: &mut Fetcher,
+        piece: &mut [u8],
+    ) -> Result<Option<usize>> {
+        let Backing::Mapped(_, id) = &self.backing else {
             return Ok(None);
         };
-        let Ok(file) = fetcher.open(&self.path) else {
-            return Ok(None);
-        };
-        match read_up_to(file, piece, offset) {
-            Ok(count) => Ok(Some(count)),
-            Err(source) => Err(Error::io("read table", &self.path, source).with_offset(offset)),
+        match fetcher.open(&self.path, *id) {
+            Some(file) => read_up_to(file, &self.path, offset, piece, needed).map(Some),
+            None => Ok(None),
         }
     }
 
@@ -331,7 +339,7 @@ impl Mapping {
 impl Backing {
     fn bytes(&self) -> Option<&[u8]> {
         match self {
-            Self::Mapped(map) => Some(map),
+            Self::Mapped(map, _) => Some(map),
             Self::Heap(bytes) => Some(bytes),
             Self::Shared(bytes) => Some(bytes),
             Self::Reader { .. } => None,
@@ -393,7 +401,7 @@ fn populate_cached(_: &Mmap) -> std::io::Result<()> {
 impl fmt::Debug for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.backing {
-            Backing::Mapped(_) => "mapped",
+            Backing::Mapped(..) => "mapped",
             Backing::Heap(_) | Backing::Shared(_) => "heap",
             Backing::Reader { .. } => "read",
         };
@@ -431,7 +439,7 @@ mod tests {
         }
         let offset = (1 << 20) + 5000;
         assert_eq!(
-            mapping.fetch(offset, &mut fetcher, &mut piece).unwrap(),
+            mapping.fetch(offset, 1, &mut fetcher, &mut piece).unwrap(),
             Some(128 << 10)
         );
         assert!(piece.iter().all(|byte| *byte == 7));
@@ -440,16 +448,16 @@ mod tests {
         assert!(!mapping.is_cold(0..0) && !mapping.is_cold(9 << 20..10 << 20));
         // Past the end there is nothing.
         let end = 8 << 20;
-        assert_eq!(mapping.fetch(end, &mut fetcher, &mut piece).unwrap(), Some(0));
+        assert_eq!(mapping.fetch(end, 1, &mut fetcher, &mut piece).unwrap(), Some(0));
         assert_eq!(
-            mapping.fetch(end - 4096, &mut fetcher, &mut piece).unwrap(),
+            mapping.fetch(end - 4096, 1, &mut fetcher, &mut piece).unwrap(),
             Some(4096)
         );
         assert!(!mapping.is_cold(end - 4096..u64::MAX));
         // What cannot be read is told.
         let unreadable = File::options().write(true).open(&path).unwrap();
         let error = mapping
-            .fetch(4096, &mut Fetcher::of(unreadable), &mut piece)
+            .fetch(4096, 1, &mut Fetcher::of(unreadable), &mut piece)
             .unwrap_err();
         assert_eq!(
             (error.kind(), error.offset()),
@@ -459,11 +467,14 @@ mod tests {
         // Without a name there is no other way in, and the mapping stays as good as it was.
         std::fs::remove_file(&path).unwrap();
         assert_eq!(
-            mapping.fetch(0, &mut fetcher, &mut piece).unwrap(),
+            mapping.fetch(0, 1, &mut fetcher, &mut piece).unwrap(),
             Some(128 << 10)
         );
         let mut late = Fetcher::default();
-        assert_eq!(mapping.fetch(0, &mut late, &mut piece).unwrap(), None);
+        assert_eq!(mapping.fetch(0, 1, &mut late, &mut piece).unwrap(), None);
+        // Nor is there by the name of another file.
+        std::fs::write(&path, vec![8; 8 << 20]).unwrap();
+        assert_eq!(mapping.fetch(0, 1, &mut late, &mut piece).unwrap(), None);
         assert!(mapping.bytes().unwrap().iter().all(|byte| *byte == 7));
     }
 
@@ -476,7 +487,7 @@ mod tests {
         let mapping = Mapping::from_heap("d/1.sst", Arc::from(vec![0; 4096]), &lock).unwrap();
         assert!(!mapping.is_cold(0..4096));
         let piece = &mut [0; 16];
-        assert_eq!(mapping.fetch(0, &mut Fetcher::default(), piece).unwrap(), None);
+        assert_eq!(mapping.fetch(0, 1, &mut Fetcher::default(), piece).unwrap(), None);
     }
 
     #[test]

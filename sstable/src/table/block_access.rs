@@ -17,7 +17,7 @@ use crate::options::unknown;
 
 use super::Table;
 use super::blocks::Blocks;
-use super::read_ahead::Fetched;
+use super::piece::Fetched;
 
 /// A block's content.
 pub(super) enum Content<'t> {

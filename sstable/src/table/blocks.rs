@@ -58,7 +58,7 @@ impl Blocks {
     }
 
     /// Relaxed is enough, here and in `set_verified`: the bit stands for no memory that the thread which set it has
-    /// written. The bytes are the mapping's, the same for all threads and never written; a thread that misses the bit
+    /// written. The bytes are those of a file that is mapped (or read beside its mapping), the same for all threads and never written; a thread that misses the bit
     /// verifies once more.
     #[inline]
     pub(super) fn is_verified(&self, block: usize) -> bool {

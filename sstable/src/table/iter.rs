@@ -103,10 +103,10 @@ impl TableIter {
         self.first_of(0)
     }
 
-    /// Whether it has begun to read beside the mapping.
+    /// Whether it reads beside the mapping now, and how often it has.
     #[cfg(all(test, target_os = "linux", not(miri)))]
-    pub(super) fn is_fetching(&self) -> bool {
-        self.ahead.is_fetching()
+    pub(super) fn fetches(&self) -> (bool, u32) {
+        (self.ahead.is_fetching(), self.ahead.piece.reads)
     }
 
     /// Makes `block` the current block, without an entry yet.

@@ -2,11 +2,10 @@
 //! page at a time: a cold scan would wait for the disk at every page.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use siltstone_vfs::{Error, Fetcher, Mapping, Result};
+use siltstone_vfs::{Fetcher, Mapping, Result};
 
-use crate::format::index as to_index;
+use super::piece::{Fetched, Piece, Read};
 
 /// What a walk over all of a table reads.
 #[derive(Debug)]
@@ -25,68 +24,26 @@ const WINDOW_BYTES_MIN: u64 = 128 << 10;
 const WINDOW_BYTES_MAX: u64 = 4 << 20;
 
 /// From a window of this size on, what a walk forwards finds cold it reads beside the mapping, in pieces that stay in the
-/// processor's cache until the walk has been through them. The system reads ahead of them by itself: in large pages, and always
-/// further than this.
+/// processor's cache until the walk has been through them. The system reads ahead of them by itself, in large pages, as far as it
+/// has been told to (`read_ahead_kb`).
 const FETCHED_BYTES: u64 = 1 << 20;
-const PIECE_BYTES: usize = 128 << 10;
-
-/// A longer block is not read beside the mapping.
-const PIECE_BYTES_MAX: usize = 4 << 20;
 
 /// How far one iterator has read, and has asked for.
 #[derive(Debug, Default)]
 pub(super) struct ReadAhead {
     /// Bytes of the file that have been walked over or asked for.
     asked: Range<u64>,
+    /// Where the last block begins that the walk has come to, and whether it goes backwards.
+    last: u64,
+    is_backwards: bool,
     blocks: u32,
     window: u64,
     /// Bytes of the file that the walk reads beside the mapping, from the first cold window on.
     fetched: Option<Range<u64>>,
+    /// The file could not be opened for that.
+    refused: bool,
     fetcher: Fetcher,
-    piece: Piece,
-}
-
-/// Where a block is that has been read beside the mapping.
-pub(super) struct Fetched<'p> {
-    pub(super) piece: &'p Arc<[u8]>,
-    /// Its trailer included.
-    pub(super) block: Range<usize>,
-}
-
-/// A part of the file, read for the blocks that begin in it.
-#[derive(Debug, Default)]
-struct Piece {
-    /// Where it is in the file.
-    place: Range<u64>,
-    /// From its start on; there may be room for more.
-    bytes: Arc<[u8]>,
-}
-
-impl Piece {
-    /// Reads what is at `start`: `len` bytes at least. False if that can only be had from the mapping.
-    fn read(&mut self, mapping: &Mapping, fetcher: &mut Fetcher, start: u64, len: usize) -> Result<bool> {
-        if len > PIECE_BYTES_MAX {
-            return Ok(false);
-        }
-        self.place = start..start;
-        let wanted = len.max(PIECE_BYTES);
-        // Whoever still reads the last piece keeps it.
-        if Arc::get_mut(&mut self.bytes).is_none_or(|bytes| bytes.len() < wanted) {
-            self.bytes = vec![0; wanted].into();
-        }
-        let Some(bytes) = Arc::get_mut(&mut self.bytes).and_then(|bytes| bytes.get_mut(..wanted)) else {
-            return Ok(false);
-        };
-        let Some(count) = mapping.fetch(start, fetcher, bytes)? else {
-            return Ok(false);
-        };
-        if count < len {
-            let what = format!("data block could be read for {count} of {len} bytes");
-            return Err(Error::corruption(mapping.path(), start, what));
-        }
-        self.place.end += count as u64;
-        Ok(true)
-    }
+    pub(super) piece: Piece,
 }
 
 impl ReadAhead {
@@ -97,11 +54,10 @@ impl ReadAhead {
             asked: 0..0,
             // What there is of that table in the cache says little about the rest.
             fetched: self.fetched.map(|_| 0..0),
+            last: 0,
+            refused: false,
             fetcher: Fetcher::default(),
-            piece: Piece {
-                place: 0..0,
-                ..self.piece
-            },
+            piece: self.piece.emptied(),
             ..self
         }
     }
@@ -118,19 +74,21 @@ impl ReadAhead {
     #[inline]
     pub(super) fn forwards(&mut self, mapping: &Mapping, walked: &Walked, block: (u64, u64)) {
         let (start, end) = block;
-        self.walk(start >= self.asked.start && start <= self.asked.end, block);
+        // Back in what has been asked for, a new walk begins: it may have gone again meanwhile.
+        let goes_on = !self.is_backwards && start >= self.last && start <= self.asked.end;
+        self.walk(goes_on, block, false);
         self.asked.end = self.asked.end.max(end);
         if self.asked.end < walked.data_end && self.is_due(self.asked.end - end) {
             self.ask(mapping, walked);
         }
     }
 
-    /// Asks for the next window. A walk that fetches needs a page of the blocks' offsets every few hundred blocks: of tables larger
+    /// Asks for the next window, or notes that it is to be fetched. A walk that fetches needs a page of the blocks' offsets every few hundred blocks: of tables larger
     /// than the memory that is left for them, each would be waited for behind all that has been asked for.
     fn ask(&mut self, mapping: &Mapping, walked: &Walked) {
         let from = self.asked.end;
         self.asked.end = (from + self.window).min(walked.data_end);
-        if self.window < FETCHED_BYTES {
+        if self.window < FETCHED_BYTES || self.refused {
             mapping.read_ahead(from..self.asked.end);
         } else {
             mapping.read_ahead(walked.offsets.clone());
@@ -149,7 +107,8 @@ impl ReadAhead {
         self.fetched.is_some()
     }
 
-    /// A block that the walk reads beside the mapping, read if it has not been; `None` for others.
+    /// The block, if it has been read beside the mapping, or if it is the one that the walk has come to and is to be: then it is
+    /// read. Who seeks one behind a walk, or steps back, reads no piece for it.
     ///
     /// # Errors
     /// `Io`, and `Corruption` where the file has become shorter.
@@ -158,34 +117,43 @@ impl ReadAhead {
         mapping: &Mapping,
         (start, end): (u64, u64),
     ) -> Result<Option<Fetched<'_>>> {
+        if !self.piece.has((start, end)) {
+            if start != self.last || !self.is_to_fetch((start, end)) {
+                return Ok(None);
+            }
+            match self.piece.read(mapping, &mut self.fetcher, (start, end))? {
+                Read::Here => {}
+                Read::InMapping => return Ok(None),
+                Read::Refused => {
+                    self.fetched = None;
+                    self.refused = true;
+                    mapping.read_ahead(start..self.asked.end);
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(self.piece.block((start, end))))
+    }
+
+    #[inline]
+    fn is_to_fetch(&self, (start, end): (u64, u64)) -> bool {
         let is_in = |part: &Range<u64>| part.start <= start && end <= part.end;
-        if !self.fetched.as_ref().is_some_and(is_in) {
-            return Ok(None);
-        }
-        let len = to_index(end - start);
-        if !is_in(&self.piece.place) && !self.piece.read(mapping, &mut self.fetcher, start, len)? {
-            mapping.read_ahead(start..self.asked.end);
-            self.fetched = None;
-            return Ok(None);
-        }
-        let at = to_index(start - self.piece.place.start);
-        Ok(Some(Fetched {
-            piece: &self.piece.bytes,
-            block: at..at + len,
-        }))
+        self.fetched.as_ref().is_some_and(is_in)
     }
 
     /// Whether the block has been asked for with others.
     #[inline]
     pub(super) fn has_asked_for(&self, (start, end): (u64, u64)) -> bool {
-        self.window > 0 && self.asked.start <= start && end <= self.asked.end
+        let is_asked = self.window > 0 && self.asked.start <= start && end <= self.asked.end;
+        is_asked && self.fetched.as_ref().is_none_or(|fetched| end <= fetched.start)
     }
 
     /// The iterator has come to a block from the one behind it, or to the last one.
     #[inline]
     pub(super) fn backwards(&mut self, mapping: &Mapping, block: (u64, u64)) {
         let (start, end) = block;
-        self.walk(end >= self.asked.start && end <= self.asked.end, block);
+        let goes_on = self.is_backwards && start <= self.last && end >= self.asked.start;
+        self.walk(goes_on, block, true);
         self.asked.start = self.asked.start.min(start);
         if self.is_due(start - self.asked.start) {
             let to = self.asked.start;
@@ -195,15 +163,18 @@ impl ReadAhead {
     }
 
     #[inline]
-    fn walk(&mut self, goes_on: bool, (start, end): (u64, u64)) {
+    fn walk(&mut self, goes_on: bool, (start, end): (u64, u64), is_backwards: bool) {
         if !goes_on {
             *self = ReadAhead {
                 asked: start..end,
+                is_backwards,
+                refused: self.refused,
                 fetcher: std::mem::take(&mut self.fetcher),
                 piece: std::mem::take(&mut self.piece),
                 ..ReadAhead::default()
             };
         }
+        self.last = start;
         self.blocks = self.blocks.saturating_add(1);
     }
 
@@ -280,10 +251,53 @@ mod tests {
             assert!(ahead.blocks < WALK_BLOCKS || n == 0 || ahead.asked.start < block(n).0);
         }
         assert_eq!(ahead.asked.start, 0);
+        // What was asked for on the way here may have gone again.
         for n in 0..1000 {
             ahead.forwards(&mapping, &walked(&mapping), block(n));
-            assert_eq!(ahead.asked, 0..len);
+            assert!(ahead.asked.start == 0 && ahead.asked.end <= len);
+            assert!(ahead.blocks < WALK_BLOCKS || n == 999 || ahead.asked.end > block(n).1);
+            assert!(n > 100 || ahead.asked.end < len);
         }
+        assert_eq!(ahead.asked, 0..len);
+    }
+
+    /// Back to somewhere in the middle of what has been walked over, be it by a seek or by a step.
+    #[test]
+    fn a_walk_that_has_turned_back_begins_anew() {
+        let mapping = mapping(16 << 20);
+        let walked = walked(&mapping);
+        let mut ahead = ReadAhead::default();
+        for n in 0..2000 {
+            ahead.forwards(&mapping, &walked, block(n));
+        }
+        ahead.forwards(&mapping, &walked, block(1000));
+        assert_eq!(
+            (ahead.asked.clone(), ahead.window),
+            (block(1000).0..block(1000).1, 0)
+        );
+        for n in 1001..2000 {
+            ahead.forwards(&mapping, &walked, block(n));
+        }
+        assert_eq!(ahead.window, WINDOW_BYTES_MAX);
+        ahead.backwards(&mapping, block(1998));
+        assert_eq!(
+            (ahead.asked.clone(), ahead.window),
+            (block(1998).0..block(1998).1, 0)
+        );
+        for n in (1000..1998).rev() {
+            ahead.backwards(&mapping, block(n));
+        }
+        assert_eq!(ahead.window, WINDOW_BYTES_MAX);
+        ahead.backwards(&mapping, block(1500));
+        assert_eq!(
+            (ahead.asked.clone(), ahead.window),
+            (block(1500).0..block(1500).1, 0)
+        );
+        // Leaps forwards within what has been asked for are part of a walk.
+        for n in (1500..1520).chain((1520..2000).step_by(3)) {
+            ahead.forwards(&mapping, &walked, block(n));
+        }
+        assert!(ahead.window > 0 && ahead.asked.start == block(1500).0);
     }
 
     #[test]
@@ -355,36 +369,5 @@ mod tests {
             assert!(begun.elapsed() < Duration::from_secs(60), "it was not asked for");
             std::thread::sleep(Duration::from_millis(1));
         }
-    }
-
-    #[cfg(all(target_os = "linux", not(miri)))]
-    #[test]
-    fn a_file_that_has_become_shorter_is_told_of() {
-        use siltstone_vfs::{ErrorKind, MapMode, OsFs};
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("000001.sst");
-        std::fs::write(&path, vec![7; 1 << 20]).unwrap();
-        let lock = OsFs.lock_dir(dir.path()).unwrap();
-        let mapping = OsFs.open_table(&path, &lock, MapMode::Map).unwrap();
-        let file = std::fs::File::options().write(true).open(&path).unwrap();
-        file.set_len(1 << 19).unwrap();
-        let (mut piece, mut fetcher) = (Piece::default(), Fetcher::default());
-        let end = 1 << 19;
-        assert!(piece.read(&mapping, &mut fetcher, end - BLOCK, 4096).unwrap());
-        assert_eq!(piece.place, end - BLOCK..end);
-        let error = piece.read(&mapping, &mut fetcher, end - BLOCK, 4097).unwrap_err();
-        assert_eq!(
-            (error.kind(), error.offset()),
-            (ErrorKind::Corruption, Some(end - BLOCK))
-        );
-        assert!(piece.place.is_empty());
-        // Nothing is read for what is too long.
-        let wanted = piece.bytes.len();
-        assert!(
-            !piece
-                .read(&mapping, &mut fetcher, 0, PIECE_BYTES_MAX + 1)
-                .unwrap()
-        );
-        assert_eq!(piece.bytes.len(), wanted);
     }
 }
