@@ -58,6 +58,14 @@ impl AnonymousMemory {
         unsafe { NonNull::new_unchecked(self.map.as_mut_ptr().add(self.offset)) }
     }
 
+    /// All of it.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: `len_bytes` from `start` on are in the mapping, which is zeroed when it is made: initialised whatever has
+        // been written since. Nobody else uses them while `self` is borrowed exclusively: who writes through `start`
+        // answers for that.
+        unsafe { NonNull::slice_from_raw_parts(self.start(), self.len_bytes).as_mut() }
+    }
+
     /// Its length.
     pub fn len_bytes(&self) -> usize {
         self.len_bytes

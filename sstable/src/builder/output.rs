@@ -3,18 +3,74 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use siltstone_vfs::{Error, Result, WriteFile};
+use siltstone_vfs::{AnonymousMemory, Error, HUGE_PAGE_BYTES, Result, WriteFile};
 
 /// Writes of 2 MiB at multiples of 2 MiB: the page cache then holds the file in huge folios, which makes mapping it
 /// ninety times cheaper and reading it a fifth faster.
-const CHUNK_BYTES: usize = 2 << 20;
+const CHUNK_BYTES: usize = HUGE_PAGE_BYTES;
+/// Tables that stay shorter than this are gathered on the heap.
+const SHORT_BYTES: usize = CHUNK_BYTES / 8;
 
 /// Appends in aligned chunks.
 pub(crate) struct Output {
     file: Box<dyn WriteFile>,
     /// Bytes that have gone to the file: a multiple of the chunk.
     written: u64,
-    buffer: Vec<u8>,
+    buffer: Buffer,
+}
+
+/// What has not gone to the file yet: a chunk at the most.
+enum Buffer {
+    /// Up to [`SHORT_BYTES`].
+    Short(Vec<u8>),
+    /// Not from the heap: an allocator that is given this much back keeps it, in each thread that writes tables.
+    Chunk { memory: AnonymousMemory, len: usize },
+}
+
+impl Buffer {
+    fn as_slice(&mut self) -> &[u8] {
+        match self {
+            Buffer::Short(bytes) => bytes,
+            Buffer::Chunk { memory, len } => &memory.as_mut_slice()[..*len],
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Buffer::Short(bytes) => bytes.len(),
+            Buffer::Chunk { len, .. } => *len,
+        }
+    }
+
+    fn clear(&mut self) {
+        match self {
+            Buffer::Short(bytes) => bytes.clear(),
+            Buffer::Chunk { len, .. } => *len = 0,
+        }
+    }
+
+    /// REQUIRES: not more than a chunk altogether.
+    fn extend(&mut self, bytes: &[u8]) -> Result<()> {
+        match self {
+            // miri has no mappings.
+            Buffer::Short(before) if before.len() + bytes.len() <= SHORT_BYTES || cfg!(miri) => {
+                before.extend_from_slice(bytes);
+            }
+            Buffer::Short(before) => {
+                let mut memory = AnonymousMemory::new(CHUNK_BYTES)?;
+                let all = memory.as_mut_slice();
+                all[..before.len()].copy_from_slice(before);
+                all[before.len()..][..bytes.len()].copy_from_slice(bytes);
+                let len = before.len() + bytes.len();
+                *self = Buffer::Chunk { memory, len };
+            }
+            Buffer::Chunk { memory, len } => {
+                memory.as_mut_slice()[*len..][..bytes.len()].copy_from_slice(bytes);
+                *len += bytes.len();
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Output {
@@ -22,7 +78,7 @@ impl Output {
         Output {
             file,
             written: 0,
-            buffer: Vec::new(),
+            buffer: Buffer::Short(Vec::new()),
         }
     }
 
@@ -33,32 +89,27 @@ impl Output {
 
     pub(crate) fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
         while self.buffer.len() + bytes.len() >= CHUNK_BYTES {
-            if self.buffer.is_empty() {
+            if self.buffer.len() == 0 {
                 // Whole chunks of a large value need no copy.
                 let (chunk, rest) = bytes.split_at(CHUNK_BYTES);
                 self.file.append(chunk)?;
                 bytes = rest;
             } else {
                 let (part, rest) = bytes.split_at(CHUNK_BYTES - self.buffer.len());
-                self.buffer.extend_from_slice(part);
-                self.file.append(&self.buffer)?;
+                self.buffer.extend(part)?;
+                self.file.append(self.buffer.as_slice())?;
                 self.buffer.clear();
                 bytes = rest;
             }
             self.written += CHUNK_BYTES as u64;
         }
-        if self.buffer.len() > CHUNK_BYTES / 8 {
-            // Doubling would end up to twice as large.
-            self.buffer.reserve_exact(CHUNK_BYTES - self.buffer.len());
-        }
-        self.buffer.extend_from_slice(bytes);
-        Ok(())
+        self.buffer.extend(bytes)
     }
 
     /// Writes the rest and syncs the file.
     pub(crate) fn finish(&mut self) -> Result<()> {
-        if !self.buffer.is_empty() {
-            self.file.append(&self.buffer)?;
+        if self.buffer.len() > 0 {
+            self.file.append(self.buffer.as_slice())?;
             self.written += self.buffer.len() as u64;
             self.buffer.clear();
         }
