@@ -142,7 +142,10 @@ impl Db {
             options: &options,
         };
         let mapped_tables = AtomicUsize::new(0);
-        let pool = Arc::new(BlockPool::new(options.default_keyspace.memtables_bytes_max()));
+        let pool = Arc::new(BlockPool::new(
+            options.default_keyspace.memtables_bytes_max(),
+            Arc::clone(&clock),
+        ));
         let trees: Vec<Arc<Tree>> = state
             .keyspaces
             .iter()

@@ -291,7 +291,7 @@ pub(crate) fn replay_log(
         for at in touched.drain(..) {
             let (tree, backlog) = (&trees[at], &mut backlogs[at]);
             let view = tree.pin();
-            let (memtable, limit) = (&view.memtable.table, tree.options.load().memtable_size_bytes);
+            let (memtable, limit) = (&view.memtable.table, view.memtable.limit_bytes);
             if memtable.bytes_used() + backlog.size_bytes() < limit {
                 continue;
             }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use siltstone_compaction::{LEVELS, TableMeta, Version};
 use siltstone_sstable::{KeyHeads, SeqNo, TableId, TableValue, Tag, key_hash};
@@ -17,6 +18,9 @@ use crate::table_handle::TableHandle;
 /// A memtable with its place in the commit order.
 pub(crate) struct MemtableSlot {
     pub(crate) table: Arc<Memtable>,
+    /// From so many bytes on it takes no more batches.
+    pub(crate) limit_bytes: u64,
+    made_at: Duration,
     /// The smallest seqno that it may hold; `u64::MAX` while nothing has been committed to it.
     first: AtomicU64,
     /// Set when it becomes immutable: the last seqno given out by then, and the last record of the log.
@@ -24,13 +28,21 @@ pub(crate) struct MemtableSlot {
 }
 
 impl MemtableSlot {
-    /// An empty one that is to grow to `size_bytes`.
-    pub(crate) fn new(size_bytes: u64, pool: &Arc<BlockPool>) -> Arc<MemtableSlot> {
+    /// An empty one that is to grow to `limit_bytes`.
+    pub(crate) fn new(limit_bytes: u64, pool: &Arc<BlockPool>) -> Arc<MemtableSlot> {
         Arc::new(MemtableSlot {
-            table: Arc::new(Memtable::new(HUGE_PAGE_BYTES, size_bytes, Arc::clone(pool))),
+            table: Arc::new(Memtable::new(HUGE_PAGE_BYTES, limit_bytes, Arc::clone(pool))),
+            limit_bytes,
+            made_at: pool.now(),
             first: AtomicU64::new(u64::MAX),
             sealed: std::sync::OnceLock::new(),
         })
+    }
+
+    /// Whether it has taken in as much as that from when it was made until `now`.
+    pub(crate) fn filled_at(&self, bytes_per_s: u64, now: Duration) -> bool {
+        let elapsed = now.saturating_sub(self.made_at);
+        u128::from(self.table.bytes_used()) * 1_000_000_000 >= u128::from(bytes_per_s) * elapsed.as_nanos()
     }
 
     /// Notes that a batch from `seqno` on goes in. Called under the commit lock, in commit order.

@@ -21,6 +21,12 @@ use crate::super_version::{MemtableSlot, SuperVersion, TableSet};
 /// A view, pinned for the length of a read without a shared reference count.
 pub(crate) type ViewGuard = Guard<Arc<SuperVersion>>;
 
+/// Writers that fill memtables at this rate gain by large ones.
+const HURRIED_BYTES_PER_S: u64 = 16 << 20;
+/// Elsewhere they have this part of the size: with what its flush takes (a chunk of the table, hashes and places of keys, index
+/// and filter) a memtable is then within the size (docs/notes/0020-memory-of-unhurried-writers.md).
+const UNHURRIED_DIVISOR: u64 = 2;
+
 /// The inside of a keyspace.
 pub(crate) struct Tree {
     pub(crate) id: KeyspaceId,
@@ -48,7 +54,7 @@ impl Tree {
         garbage: Sender<Garbage>,
     ) -> Arc<Tree> {
         let view = SuperVersion {
-            memtable: MemtableSlot::new(options.memtable_size_bytes, &pool),
+            memtable: MemtableSlot::new(options.memtable_size_bytes / UNHURRIED_DIVISOR, &pool),
             immutables: Vec::new(),
             tables: Arc::new(tables),
             dead: Arc::default(),
@@ -99,7 +105,7 @@ impl Tree {
             immutables.push(Arc::clone(&view.memtable));
             immutables.extend(view.immutables.iter().cloned());
             SuperVersion {
-                memtable: self.new_memtable(),
+                memtable: self.new_memtable(view),
                 immutables,
                 tables: Arc::clone(&view.tables),
                 dead: Arc::clone(&view.dead),
@@ -131,7 +137,7 @@ impl Tree {
         self.change(|view| {
             view.tables.handles().for_each(|handle| handle.retire());
             SuperVersion {
-                memtable: self.new_memtable(),
+                memtable: self.new_memtable(view),
                 immutables: Vec::new(),
                 tables: Arc::default(),
                 dead: Arc::clone(&view.dead),
@@ -145,8 +151,15 @@ impl Tree {
         self.pressure.update(&self.view(), &self.options.load());
     }
 
-    fn new_memtable(&self) -> Arc<MemtableSlot> {
-        MemtableSlot::new(self.options.load().memtable_size_bytes, &self.pool)
+    /// The one after that of `view`: of all the size that the options allow where writes come fast, or would if they were not
+    /// held up.
+    fn new_memtable(&self, view: &SuperVersion) -> Arc<MemtableSlot> {
+        let size_bytes = self.options.load().memtable_size_bytes;
+        let is_hurried = !view.immutables.is_empty()
+            || self.pressure.demand().reason().is_some()
+            || view.memtable.filled_at(HURRIED_BYTES_PER_S, self.pool.now());
+        let divisor = if is_hurried { 1 } else { UNHURRIED_DIVISOR };
+        MemtableSlot::new(size_bytes / divisor, &self.pool)
     }
 
     fn change(&self, next: impl FnOnce(&SuperVersion) -> SuperVersion) {

@@ -171,12 +171,12 @@ impl Core {
 
     /// A view whose active memtable takes another batch; `None` where too many wait for their flush.
     fn make_room(&self, tree: &Arc<Tree>, state: &mut CommitState) -> Option<ViewGuard> {
-        let options = tree.options.load();
         let view = tree.pin();
-        if view.memtable.table.bytes_used() < options.memtable_size_bytes || view.memtable.table.is_empty() {
+        let memtable = &view.memtable;
+        if memtable.table.bytes_used() < memtable.limit_bytes || memtable.table.is_empty() {
             return Some(view);
         }
-        if view.immutables.len() + 1 >= options.memtables_max {
+        if view.immutables.len() + 1 >= tree.options.load().memtables_max {
             return None;
         }
         tree.rotate(state.last(), state.last_record);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use siltstone::vfs::{FaultFs, Fs, ManualClock, MemFs, OpKind};
-use siltstone::{BackgroundMode, Environment, Options};
+use siltstone::{BackgroundMode, Db, Environment, Options};
 
 fn environment(fs: impl Fs, background: BackgroundMode) -> Environment {
     Environment {
@@ -136,4 +136,67 @@ fn a_compaction_holds_no_memtable() {
     go_on.store(true, Ordering::SeqCst);
     db.wait_idle().unwrap();
     assert!(left < 1_000_000, "{left} of {full} bytes are still held");
+}
+
+/// Puts of a kilobyte, each of which takes so long, until the memtable is full: how many.
+fn puts_to_fill_a_memtable(db: &Db, clock: &ManualClock, pause: Duration) -> usize {
+    let before = db.metrics().immutable_memtables;
+    for put in 0.. {
+        clock.advance(pause);
+        db.put([7], value(1)).unwrap();
+        // The one that was full takes no more, and another one has.
+        if db.metrics().immutable_memtables > before {
+            return put;
+        }
+    }
+    unreachable!()
+}
+
+/// Large memtables are for writers who are in a hurry, or would be if they were let.
+#[test]
+fn memtables_of_unhurried_writers_have_half_the_size() {
+    const FULL: std::ops::Range<usize> = 230..260;
+    const HALF: std::ops::Range<usize> = 115..130;
+    let clock = ManualClock::new();
+    let open = |options: Options| {
+        let environment = Environment {
+            fs: Arc::new(MemFs::new()),
+            clock: Arc::new(clock.clone()),
+            background: BackgroundMode::Manual,
+        };
+        options
+            .memtable_size_bytes(256 << 10)
+            .open_with("db", environment)
+            .unwrap()
+    };
+    let (fast, slow) = (Duration::from_micros(50), Duration::from_micros(70));
+    let db = open(Options::default());
+    let fill = |pause| puts_to_fill_a_memtable(&db, &clock, pause);
+    let flush = || while db.run_background_job().unwrap() {};
+    assert!(HALF.contains(&fill(fast)), "of the first one nothing is known");
+    flush();
+    assert!(FULL.contains(&fill(slow)), "it came fast");
+    flush();
+    assert!(HALF.contains(&fill(slow)));
+    assert!(HALF.contains(&fill(slow)), "before it nothing waited");
+    flush();
+    assert!(
+        FULL.contains(&fill(slow)),
+        "when it was made, one waited for its flush"
+    );
+
+    let db = open(Options::default().l0_compaction_trigger(2).l0_stall_tables(2, 50));
+    let fill = |pause| puts_to_fill_a_memtable(&db, &clock, pause);
+    for table in 0..4 {
+        let puts = fill(slow);
+        let expected = if table < 3 { HALF } else { FULL };
+        assert!(
+            expected.contains(&puts),
+            "{puts} puts with {table} tables: writers are slowed down from two on"
+        );
+        // Flushes go before compactions.
+        while db.metrics().levels[0].0 == table {
+            assert!(db.run_background_job().unwrap());
+        }
+    }
 }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use siltstone_vfs::{AnonymousMemory, HUGE_PAGE_BYTES};
+use siltstone_vfs::HUGE_PAGE_BYTES;
 
-use super::pool::BlockPool;
+use super::pool::{BlockPool, PooledBlock};
 
 /// The size of the first block.
 const FIRST_BLOCK_BYTES: usize = 16 << 10;
@@ -41,10 +41,15 @@ struct Block {
 const HEADER_BYTES: usize = size_of::<Block>();
 const _: () = assert!(HEADER_BYTES < FIRST_BLOCK_BYTES);
 
+/// The alignment of every allocation, whose size is rounded up to a multiple of it: a cache line, for nodes.
+pub(super) const ARENA_ALIGN_BYTES: usize = 64;
+/// Blocks are aligned like their headers, and every piece of one starts at a multiple of the alignment in it.
+const _: () = assert!(
+    HEADER_BYTES.is_multiple_of(ARENA_ALIGN_BYTES) && align_of::<Block>().is_multiple_of(ARENA_ALIGN_BYTES)
+);
+
 /// Concurrent bump allocator. Everything it handed out stays valid, and in place, until the arena is dropped.
-///
-/// Every allocation is aligned to `ALIGN_BYTES`, a power of two up to 64, and rounded up to a multiple of it.
-pub(super) struct Arena<const ALIGN_BYTES: usize> {
+pub(super) struct Arena {
     /// The block that allocations come from; null until the first one.
     ///
     /// The pointers in here come straight from the allocator: they are valid for their whole block, and a pointer
@@ -66,25 +71,20 @@ enum Owned {
     Heap(NonNull<Block>, Layout),
     /// Whole huge pages, mapped for this block alone: a global allocator keeps freed blocks of this size, and nobody
     /// could say how many.
-    Mapped(AnonymousMemory),
+    Mapped(PooledBlock),
 }
 
 // SAFETY: the arena owns its blocks; the raw pointers are what keep it from being Send by itself. Block headers are
 // atomics or never written after the block is published, and the bytes handed out are reached only through the
 // pointers that `allocate` returned.
-unsafe impl<const ALIGN_BYTES: usize> Send for Arena<ALIGN_BYTES> {}
+unsafe impl Send for Arena {}
 // SAFETY: as above; all shared state is atomic or behind the mutex.
-unsafe impl<const ALIGN_BYTES: usize> Sync for Arena<ALIGN_BYTES> {}
+unsafe impl Sync for Arena {}
 
-impl<const ALIGN_BYTES: usize> Arena<ALIGN_BYTES> {
-    /// Blocks are aligned like their headers, and every piece of one starts at a multiple of the alignment in it.
-    const ALIGN_IS_KEPT: () =
-        assert!(HEADER_BYTES.is_multiple_of(ALIGN_BYTES) && align_of::<Block>().is_multiple_of(ALIGN_BYTES));
-
+impl Arena {
     /// An arena without any memory yet, whose blocks grow up to `block_bytes_max` (at least 4 KiB, at most 1 GiB).
     /// Those of a huge page come from `pool` and go back to it.
     pub(super) fn new(block_bytes_max: usize, pool: Arc<BlockPool>) -> Self {
-        const { Self::ALIGN_IS_KEPT };
         Self {
             current: AtomicPtr::new(ptr::null_mut()),
             own_block_bytes: AtomicU64::new(0),
@@ -94,7 +94,7 @@ impl<const ALIGN_BYTES: usize> Arena<ALIGN_BYTES> {
         }
     }
 
-    /// Memory for `size` bytes, uninitialised, aligned to `ALIGN_BYTES`; nobody else's until the arena is dropped.
+    /// Memory for `size` bytes, uninitialised, aligned to [`ARENA_ALIGN_BYTES`]; nobody else's until the arena is dropped.
     ///
     /// # Panics
     /// If `size` is beyond all reason. Lack of memory ends the process, as it does for `Vec`.
@@ -103,7 +103,7 @@ impl<const ALIGN_BYTES: usize> Arena<ALIGN_BYTES> {
             size <= usize::MAX / 4,
             "an entry of {size} bytes: the caller checks sizes"
         );
-        let size = size.next_multiple_of(ALIGN_BYTES);
+        let size = size.next_multiple_of(ARENA_ALIGN_BYTES);
         if size > self.block_bytes_max / OWN_BLOCK_FRACTION {
             return self.allocate_own_block(size);
         }
@@ -191,7 +191,7 @@ impl<const ALIGN_BYTES: usize> Arena<ALIGN_BYTES> {
             .then(|| self.pool.take(size).ok())
             .flatten();
         let (block, owned) = match mapped {
-            Some(memory) => (memory.start().cast::<Block>(), Owned::Mapped(memory)),
+            Some(pooled) => (pooled.memory.start().cast::<Block>(), Owned::Mapped(pooled)),
             None => {
                 let layout = Layout::from_size_align(size, align_of::<Block>())
                     .expect("sizes are checked by allocate");
@@ -218,7 +218,7 @@ impl<const ALIGN_BYTES: usize> Arena<ALIGN_BYTES> {
     }
 }
 
-impl<const ALIGN_BYTES: usize> Drop for Arena<ALIGN_BYTES> {
+impl Drop for Arena {
     fn drop(&mut self) {
         for owned in self.blocks.get_mut().drain(..) {
             #[cfg(test)]
@@ -230,7 +230,7 @@ impl<const ALIGN_BYTES: usize> Drop for Arena<ALIGN_BYTES> {
                     unsafe { dealloc(block.cast::<u8>().as_ptr(), layout) };
                     self.pool.note_given_back(layout.size());
                 }
-                Owned::Mapped(memory) => self.pool.give_back(memory),
+                Owned::Mapped(pooled) => self.pool.give_back(pooled),
             }
         }
     }
@@ -241,7 +241,7 @@ impl Owned {
     fn len_bytes(&self) -> usize {
         match self {
             Owned::Heap(_, layout) => layout.size(),
-            Owned::Mapped(memory) => memory.len_bytes(),
+            Owned::Mapped(pooled) => pooled.memory.len_bytes(),
         }
     }
 }
@@ -261,23 +261,23 @@ mod tests {
     #[test]
     fn drop_frees_every_block() {
         let before = LIVE_BYTES.get();
-        let arena = Arena::<8>::new(64 << 10, Arc::default());
+        let arena = Arena::new(64 << 10, Arc::default());
         for i in 0..500 {
             arena.allocate(i * 97 % 20_000);
         }
         assert!(LIVE_BYTES.get() - before > 1_000_000);
         drop(arena);
         assert_eq!(LIVE_BYTES.get(), before);
-        drop(Arena::<8>::new(64 << 10, Arc::default()));
+        drop(Arena::new(64 << 10, Arc::default()));
         assert_eq!(LIVE_BYTES.get(), before);
     }
 
     #[test]
     fn blocks_grow_from_nothing_to_their_largest_size() {
-        let arena = Arena::<8>::new(64 << 10, Arc::default());
+        let arena = Arena::new(64 << 10, Arc::default());
         assert_eq!(arena.bytes_used(), 0);
         arena.allocate(100);
-        assert_eq!(arena.bytes_used(), HEADER_BYTES as u64 + 104);
+        assert_eq!(arena.bytes_used(), HEADER_BYTES as u64 + 128);
         for _ in 0..4000 {
             arena.allocate(100);
         }
@@ -291,18 +291,18 @@ mod tests {
 
     #[test]
     fn large_allocations_leave_the_current_block_alone() {
-        let arena = Arena::<8>::new(64 << 10, Arc::default());
+        let arena = Arena::new(64 << 10, Arc::default());
         arena.allocate(8);
         let before = arena.bytes_used();
         arena.allocate(100_000);
-        assert_eq!(arena.bytes_used(), before + 100_000 + HEADER_BYTES as u64);
+        assert_eq!(arena.bytes_used(), before + 100_032 + HEADER_BYTES as u64);
         arena.allocate(8);
-        assert_eq!(arena.bytes_used(), before + 100_000 + HEADER_BYTES as u64 + 8);
+        assert_eq!(arena.bytes_used(), before + 100_032 + HEADER_BYTES as u64 + 64);
     }
 
     #[test]
     fn allocations_are_aligned_and_do_not_overlap() {
-        let arena = Arena::<64>::new(2 << 20, Arc::default());
+        let arena = Arena::new(2 << 20, Arc::default());
         let mut ranges = Vec::new();
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..3_u8)
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn blocks_of_huge_pages_are_aligned_to_them() {
-        let arena = Arena::<8>::new(2 << 20, Arc::default());
+        let arena = Arena::new(2 << 20, Arc::default());
         for _ in 0..if cfg!(miri) { 12 } else { 80 } {
             arena.allocate(400 << 10);
         }
@@ -343,7 +343,7 @@ mod tests {
         let huge: Vec<usize> = blocks
             .iter()
             .filter_map(|owned| match owned {
-                Owned::Mapped(memory) => Some(memory.start().addr().get()),
+                Owned::Mapped(pooled) => Some(pooled.memory.start().addr().get()),
                 Owned::Heap(..) => None,
             })
             .collect();

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use siltstone_sstable::{InternalKey, SeqNo, Tag, key_hash};
 
+use arena::Arena;
 use entry::{Border, EntryRef};
 use filter::KeyFilter;
 pub(crate) use iter::MemtableIter;
@@ -41,6 +42,8 @@ const NODE_ENTRIES: usize = 64;
 pub(crate) struct Memtable<const N: usize = NODE_ENTRIES> {
     tree: Tree<N>,
     entries: Shards,
+    /// Of nodes and entries: two arenas would each lose a part of their last block.
+    arena: Arc<Arena>,
     filter: KeyFilter,
 }
 
@@ -55,9 +58,11 @@ impl Memtable {
 
 impl<const N: usize> Memtable<N> {
     fn with_node_size(arena_block_bytes: usize, size_bytes: u64, pool: Arc<BlockPool>) -> Self {
+        let arena = Arc::new(Arena::new(arena_block_bytes, pool));
         Self {
-            tree: Tree::new(arena_block_bytes, Arc::clone(&pool)),
-            entries: Shards::new(arena_block_bytes, pool),
+            tree: Tree::new(Arc::clone(&arena)),
+            entries: Shards::new(arena_block_bytes, Arc::clone(&arena)),
+            arena,
             filter: KeyFilter::new(size_bytes),
         }
     }
@@ -116,7 +121,7 @@ impl<const N: usize> Memtable<N> {
     /// Bytes of arena memory taken by entries and nodes, with what is lost at the ends of blocks and chunks: what counts
     /// against the memtable's size. 0 for an empty memtable, and never decreases.
     pub(crate) fn bytes_used(&self) -> u64 {
-        self.tree.bytes_used() + self.entries.bytes_used()
+        self.arena.bytes_used()
     }
 
     /// Whether there is no entry.

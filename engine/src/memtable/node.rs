@@ -18,14 +18,11 @@
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
-use super::arena::Arena;
+use super::arena::{ARENA_ALIGN_BYTES, Arena};
 use super::entry::{Border, Entry, EntryRef};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed};
 use crate::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, fence};
 use crate::sync::{Written, spin_loop, yield_now};
-
-/// Nodes fill cache lines.
-pub(super) const NODE_ALIGN_BYTES: usize = 64;
 
 /// How often a reader looks at a locked node before it lets other threads run.
 const SPINS: u32 = 100;
@@ -68,7 +65,7 @@ struct Inner<const N: usize> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct NodeRef<'a, const N: usize> {
     node: NonNull<Node<N>>,
-    arena: PhantomData<&'a Arena<NODE_ALIGN_BYTES>>,
+    arena: PhantomData<&'a Arena>,
 }
 
 /// Where a border is in a node, at one version of it.
@@ -97,8 +94,8 @@ struct Torn;
 
 impl<'a, const N: usize> NodeRef<'a, N> {
     /// An empty node that nothing points at yet.
-    pub(super) fn create(arena: &'a Arena<NODE_ALIGN_BYTES>, level: u8, is_leftmost: bool) -> Self {
-        const { assert!(N >= 3 && N <= 255) };
+    pub(super) fn create(arena: &'a Arena, level: u8, is_leftmost: bool) -> Self {
+        const { assert!(N >= 3 && N <= 255 && align_of::<Node<N>>() <= ARENA_ALIGN_BYTES) };
         let size = if level == 0 {
             size_of::<Node<N>>()
         } else {

@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::arena::Arena;
-use super::pool::BlockPool;
 
 /// The alignment of entries.
 pub(super) const ENTRY_ALIGN_BYTES: usize = 8;
@@ -41,7 +40,7 @@ thread_local! {
 
 /// The arena of the entries, its chunks, and counts.
 pub(super) struct Shards {
-    arena: Arena<ENTRY_ALIGN_BYTES>,
+    arena: Arc<Arena>,
     chunk_bytes_max: usize,
     shards: [Shard; SHARDS],
 }
@@ -76,10 +75,10 @@ impl Default for Chunk {
 unsafe impl Send for Chunk {}
 
 impl Shards {
-    /// Without any memory yet. Arguments as for [`Arena::new`].
-    pub(super) fn new(block_bytes_max: usize, pool: Arc<BlockPool>) -> Self {
+    /// Without any chunk yet. `block_bytes_max` is the arena's.
+    pub(super) fn new(block_bytes_max: usize, arena: Arc<Arena>) -> Self {
         Self {
-            arena: Arena::new(block_bytes_max, pool),
+            arena,
             chunk_bytes_max: (block_bytes_max / CHUNKS_PER_BLOCK).max(CHUNK_BYTES_MIN),
             shards: Default::default(),
         }
@@ -151,10 +150,5 @@ impl Shards {
             .iter()
             .map(|shard| shard.tombstones.load(Ordering::Relaxed))
             .sum()
-    }
-
-    /// Bytes of arena memory taken by chunks and large entries. Never decreases.
-    pub(super) fn bytes_used(&self) -> u64 {
-        self.arena.bytes_used()
     }
 }

@@ -11,34 +11,28 @@ use std::sync::Arc;
 
 use super::arena::Arena;
 use super::entry::{Border, Entry, EntryRef};
-use super::node::{NODE_ALIGN_BYTES, Node, NodeRef, Place, Step};
-use super::pool::BlockPool;
+use super::node::{Node, NodeRef, Place, Step};
 use crate::sync::Mutex;
 use crate::sync::atomic::AtomicPtr;
 use crate::sync::atomic::Ordering::{Acquire, Release};
 
-/// The tree, with `N` entries in a full node. Dropping it frees all nodes; the entries are not its own.
+/// The tree, with `N` entries in a full node. Its nodes live as long as their arena; the entries are not its own.
 pub(super) struct Tree<const N: usize> {
     /// Null before the first entry, a leaf at first.
     root: AtomicPtr<Node<N>>,
     /// Held to replace the root.
     growth: Mutex<()>,
-    nodes: Arena<NODE_ALIGN_BYTES>,
+    nodes: Arc<Arena>,
 }
 
 impl<const N: usize> Tree<N> {
-    /// An empty tree without any memory yet. Arguments as for [`Arena::new`].
-    pub(super) fn new(block_bytes_max: usize, pool: Arc<BlockPool>) -> Self {
+    /// An empty tree, which makes its nodes in `nodes`.
+    pub(super) fn new(nodes: Arc<Arena>) -> Self {
         Self {
             root: AtomicPtr::new(ptr::null_mut()),
             growth: Mutex::new(()),
-            nodes: Arena::new(block_bytes_max, pool),
+            nodes,
         }
-    }
-
-    /// Bytes of memory taken by nodes.
-    pub(super) fn bytes_used(&self) -> u64 {
-        self.nodes.bytes_used()
     }
 
     pub(super) fn is_empty(&self) -> bool {

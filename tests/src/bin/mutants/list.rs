@@ -36,6 +36,7 @@ const WAL: Suite = Suite::unit("siltstone-wal", "");
 const SSTABLE: Suite = Suite::unit("siltstone-sstable", "");
 const COMPACTION: Suite = Suite::unit("siltstone-compaction", "");
 const LEVELS: Suite = Suite::integration_of("siltstone-compaction", "levels", "");
+const POOL: Suite = Suite::unit("siltstone", "memtable::pool");
 const VFS: Suite = Suite::unit("siltstone-vfs", "");
 
 /// All of them.
@@ -577,6 +578,51 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         after: "!self.has_work()",
         suite: DROPPED,
         breaks: "wait_idle returns when obsolete files are gone",
+    },
+    Mutation {
+        name: "memtables-always-full-size",
+        area: "memory",
+        file: "engine/src/super_version.rs",
+        before: ">= u128::from(bytes_per_s) * elapsed.as_nanos()",
+        after: ">= u128::from(bytes_per_s & 0) * elapsed.as_nanos()",
+        suite: BACKGROUND,
+        breaks: "memtables of unhurried writers have half the size",
+    },
+    Mutation {
+        name: "waiting-memtable-tells-no-hurry",
+        area: "memory",
+        file: "engine/src/tree.rs",
+        before: "let is_hurried = !view.immutables.is_empty()\n            || self",
+        after: "let is_hurried = self",
+        suite: BACKGROUND,
+        breaks: "a slow device does not make tables smaller",
+    },
+    Mutation {
+        name: "slowed-writers-tell-no-hurry",
+        area: "memory",
+        file: "engine/src/tree.rs",
+        before: "            || self.pressure.demand().reason().is_some()\n",
+        after: "",
+        suite: BACKGROUND,
+        breaks: "level 0 does not fill faster when it is full",
+    },
+    Mutation {
+        name: "pool-keeps-all",
+        area: "memory",
+        file: "engine/src/memtable/pool.rs",
+        before: "        if is_soon\n            && len_bytes",
+        after: "        let _ = is_soon;\n        if len_bytes",
+        suite: POOL,
+        breaks: "a slow writer's blocks go back to the system",
+    },
+    Mutation {
+        name: "chunk-forgets-its-start",
+        area: "tables",
+        file: "sstable/src/builder/output.rs",
+        before: "                all[..before.len()].copy_from_slice(before);\n",
+        after: "",
+        suite: SSTABLE,
+        breaks: "a table's first bytes reach its file",
     },
     Mutation {
         name: "compaction-holds-memtables",
