@@ -103,7 +103,8 @@ macro_rules! keyspace_setters {
     ($(($($field:tt)+))?) => {
         /// Bytes after which a memtable is flushed. Default 16 MiB, minimum 16 KiB. Larger: fewer, bigger flushes,
         /// less write amplification, more memory and a longer log to replay. One that follows a memtable which took in less
-        /// than 16 MiB a second, or none, is flushed at half of this: it and the memory of its flush then stay within the size.
+        /// than 16 MiB a second, or none, is flushed at half of this: it and
+        /// the memory of its flush then stay within the size, if that is the default or more.
         #[must_use]
         pub fn memtable_size_bytes(mut self, bytes: u64) -> Self {
             self$(.$($field)+)?.memtable_size_bytes = bytes;

@@ -24,7 +24,7 @@ pub(crate) type ViewGuard = Guard<Arc<SuperVersion>>;
 /// Writers that fill memtables at this rate gain by large ones.
 const HURRIED_BYTES_PER_S: u64 = 16 << 20;
 /// Elsewhere they have this part of the size: with what its flush takes (a chunk of the table, hashes and places of keys, index
-/// and filter) a memtable is then within the size (docs/notes/0020-memory-of-unhurried-writers.md).
+/// and filter) a memtable of the default size or more is then within it (docs/notes/0020-memory-of-unhurried-writers.md).
 const UNHURRIED_DIVISOR: u64 = 2;
 
 /// The inside of a keyspace.

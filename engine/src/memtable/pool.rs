@@ -10,7 +10,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use siltstone_vfs::{AnonymousMemory, Clock, HUGE_PAGE_BYTES, Result, SystemClock};
 
-/// What was in use for longer is not kept: zeroing a huge page takes some 0.2 ms, so writers lose a five thousandth by that.
+/// What was in use for longer is not kept: who takes that long to fill and flush a memtable does not notice that the next one's
+/// pages have to be zeroed.
 const KEPT_AFTER_USE_MAX: Duration = Duration::from_secs(1);
 
 /// Keeps blocks of one huge page each. Shared by the memtables of a database.

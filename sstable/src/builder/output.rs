@@ -23,7 +23,7 @@ pub(crate) struct Output {
 enum Buffer {
     /// Up to [`SHORT_BYTES`].
     Short(Vec<u8>),
-    /// Not from the heap: an allocator that is given this much back keeps it, in each thread that writes tables.
+    /// Not from the heap: an allocator that is given this much back may keep it, in each thread that writes tables.
     Chunk { memory: AnonymousMemory, len: usize },
 }
 
