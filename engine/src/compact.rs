@@ -14,7 +14,7 @@ use crate::core::Core;
 use crate::install::TreeEdit;
 use crate::level_iter::LevelIter;
 use crate::source::Source;
-use crate::super_version::TableSet;
+use crate::table_set::TableSet;
 use crate::table_writer::{Trouble, write_tables};
 use crate::tree::Tree;
 
@@ -61,11 +61,11 @@ impl Core {
                 let bottom = BottomCheck::new(&tables.version, plan);
                 let stream = CompactionStream::new(merge, &snapshots, bottom);
                 let splitter = OutputSplitter::for_plan(plan, tree.options.load().target_table_bytes);
-                let output = write_tables(self, tree, plan.output_level, stream, splitter)?;
+                let output = write_tables(self, tree, plan.output_level, stream, splitter, false)?;
                 let metas = output
                     .tables
                     .iter()
-                    .map(|handle| TableMeta::clone(handle.meta()))
+                    .map(|opened| TableMeta::clone(opened.handle.meta()))
                     .collect();
                 edit.version = plan.edit(metas);
                 edit.opened = output.tables;

@@ -28,8 +28,8 @@ use crate::snapshot::Snapshot;
 use crate::snapshot_list::SnapshotList;
 use crate::space::Space;
 use crate::stall::{Pacer, Progress, StallCounts};
-use crate::super_version::TableSet;
 use crate::table_open::Opener;
+use crate::table_set::{Opened, TableSet};
 use crate::tree::Tree;
 use crate::verify::{self, VerifyOptions, VerifyReport};
 use crate::workers::Threads;
@@ -156,7 +156,7 @@ impl Db {
                         let path = files::table_path(dir, meta.id);
                         found.report.damaged_tables.push((path, error.clone()));
                     }
-                    handle
+                    Opened { handle, slice: None }
                 });
                 let tables = TableSet::new(
                     keyspace.version.clone(),

@@ -13,6 +13,10 @@ use crate::super_version::MemtableSlot;
 use crate::table_writer::{Trouble, write_tables};
 use crate::tree::Tree;
 
+/// A level 0 of so few sorted runs is asked one by one: where writes are rare or in order there are never more, and no filter takes
+/// memory.
+const UNSLICED_RUNS: usize = 3;
+
 impl Core {
     /// Flushes what waits in `tree`; does nothing where nothing does.
     pub(crate) fn flush_tree(&self, tree: &Arc<Tree>) -> Result<()> {
@@ -44,15 +48,17 @@ impl Core {
             let sources = slots.iter().map(|slot| slot.table.iter()).collect();
             let snapshots = self.snapshots.list();
             let stream = CompactionStream::new(MergeIterator::new(sources), &snapshots, BottomCheck::never());
-            let output = write_tables(self, tree, 0, stream, OutputSplitter::new(u64::MAX, Vec::new()))
-                .map_err(Trouble::into_error)?;
+            let splitter = OutputSplitter::new(u64::MAX, Vec::new());
+            let sliced = view.tables.version.l0_runs().len() >= UNSLICED_RUNS;
+            let output =
+                write_tables(self, tree, 0, stream, splitter, sliced).map_err(Trouble::into_error)?;
             self.counters
                 .flushed_bytes
                 .fetch_add(output.bytes, Ordering::Relaxed);
             let added = output
                 .tables
                 .iter()
-                .map(|handle| (0, TableMeta::clone(handle.meta())))
+                .map(|opened| (0, TableMeta::clone(opened.handle.meta())))
                 .collect();
             edit.version = VersionEdit {
                 added,

@@ -12,8 +12,8 @@ use siltstone_wal::{Log, SegmentId, segment_path};
 use crate::commit::SealedSegment;
 use crate::core::Core;
 use crate::manifest::{Edit, KeyspaceEdit};
-use crate::super_version::{MemtableSlot, TableSet};
-use crate::table_handle::TableHandle;
+use crate::super_version::MemtableSlot;
+use crate::table_set::{Opened, TableSet};
 use crate::tree::Tree;
 
 /// What a job changes in one keyspace.
@@ -23,7 +23,7 @@ pub(crate) struct TreeEdit {
     /// Memtables that have become tables.
     pub(crate) flushed: Vec<Arc<MemtableSlot>>,
     /// The tables that the version adds, open.
-    pub(crate) opened: Vec<Arc<TableHandle>>,
+    pub(crate) opened: Vec<Opened>,
 }
 
 impl TreeEdit {
@@ -48,7 +48,8 @@ impl Core {
     pub(crate) fn install(&self, edits: Vec<TreeEdit>) -> Result<()> {
         let added: Vec<PathBuf> = edits
             .iter()
-            .flat_map(|edit| edit.opened.iter().map(|handle| self.table_path(handle.meta().id)))
+            .flat_map(|edit| &edit.opened)
+            .map(|opened| self.table_path(opened.handle.meta().id))
             .collect();
         let flushes = edits.iter().any(|edit| !edit.flushed.is_empty());
         let opened = added.len();
@@ -91,7 +92,11 @@ impl Core {
         }
         for edit in edits {
             if !edit.opened.is_empty() && !edit.flushed.is_empty() {
-                let size_bytes = edit.opened.iter().map(|handle| handle.meta().size_bytes).sum();
+                let size_bytes = edit
+                    .opened
+                    .iter()
+                    .map(|opened| opened.handle.meta().size_bytes)
+                    .sum();
                 edit.tree.intake.note_flush(self.clock.now(), size_bytes);
             }
             let old = edit.tree.view();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use siltstone_sstable::{InternalIterator, InternalKey, TableIter, Tag};
 use siltstone_vfs::Result;
 
-use crate::super_version::TableSet;
 use crate::table_handle::TableHandle;
+use crate::table_set::TableSet;
 
 /// Walks disjoint tables in key order, opening an iterator on one at a time.
 pub(crate) struct LevelIter {

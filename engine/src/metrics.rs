@@ -72,6 +72,9 @@ pub struct Metrics {
     /// Sorted runs that level 0 is, over all keyspaces: a read asks one table of each. While writes come faster than they can be
     /// compacted, what flushes leave there is merged into runs of several tables.
     pub l0_runs: usize,
+    /// Bytes of memory of the filters that tell reads which tables of level 0 to ask: an eighth of a memtable's size for each keyspace whose
+    /// level 0 has tables beyond its third run.
+    pub l0_filter_bytes: u64,
     /// Entries in tables, shadowed ones and tombstones included.
     pub table_entries: u64,
     /// Bytes of all memtables that are not flushed.
@@ -156,6 +159,7 @@ impl Metrics {
                 metrics.memtable_tombstones += slot.table.tombstones();
             }
             metrics.l0_runs += view.tables.version.l0_runs().len();
+            metrics.l0_filter_bytes += view.tables.l0_filter_bytes();
             for (level, table) in view.tables.version.tables() {
                 metrics.levels[level].0 += 1;
                 metrics.levels[level].1 += table.size_bytes;

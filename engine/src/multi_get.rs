@@ -64,6 +64,7 @@ impl<'v> Group<'v> {
         self.candidates.clear();
         for key in keys {
             let hash = key_hash(key.as_ref());
+            view.tables.prefetch(hash);
             view.prefetch_memtables(hash);
             self.keys.push(State {
                 hash,
@@ -77,7 +78,8 @@ impl<'v> Group<'v> {
             state.entry = view.get_from_memtables(key, state.hash, seqno);
             if state.entry.is_none() {
                 let first = self.candidates.len();
-                view.tables.candidates(key, |handle| self.candidates.push(handle));
+                view.tables
+                    .candidates(key, state.hash, |handle| self.candidates.push(handle));
                 state.candidates = first..self.candidates.len();
             }
         }

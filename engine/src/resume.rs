@@ -83,7 +83,9 @@ impl Core {
                 Ok(edit) => edits.extend(edit),
                 Err(error) => {
                     let opened = edits.iter().flat_map(|edit| &edit.opened);
-                    let paths: Vec<_> = opened.map(|handle| self.table_path(handle.meta().id)).collect();
+                    let paths: Vec<_> = opened
+                        .map(|opened| self.table_path(opened.handle.meta().id))
+                        .collect();
                     drop(edits);
                     self.mapped_tables.fetch_sub(paths.len(), Ordering::Relaxed);
                     self.abandon(paths);

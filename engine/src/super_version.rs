@@ -1,12 +1,10 @@
 //! What a read looks at: one immutable view of a keyspace's memtables and tables.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use siltstone_compaction::{LEVELS, TableMeta, Version};
-use siltstone_sstable::{KeyHeads, SeqNo, TableId, TableValue, Tag, key_hash};
+use siltstone_sstable::{SeqNo, TableValue, Tag, key_hash};
 use siltstone_vfs::{HUGE_PAGE_BYTES, Result};
 use siltstone_wal::RecordSeq;
 use smallvec::SmallVec;
@@ -14,6 +12,7 @@ use smallvec::SmallVec;
 use crate::dead_ranges::DeadRanges;
 use crate::memtable::{BlockPool, Memtable};
 use crate::table_handle::TableHandle;
+use crate::table_set::TableSet;
 
 /// A memtable with its place in the commit order.
 pub(crate) struct MemtableSlot {
@@ -74,112 +73,6 @@ impl MemtableSlot {
 /// Where one key may be: rarely more than the tables that level 0 gathers and one a level.
 type Candidates<'t> = SmallVec<[&'t TableHandle; 12]>;
 
-/// The tables of a version, open.
-#[derive(Default)]
-pub(crate) struct TableSet {
-    pub(crate) version: Version,
-    /// The newest first: those of level 0, then each deeper level that has tables.
-    runs: Vec<SortedRun>,
-}
-
-/// Tables with disjoint keys, in key order: a level below 0, or a part of level 0.
-pub(crate) struct SortedRun {
-    pub(crate) tables: Box<[Arc<TableHandle>]>,
-    /// Their largest keys.
-    largest: KeyHeads,
-    /// Whether it is a single table of level 0.
-    is_flushed: bool,
-}
-
-impl SortedRun {
-    fn new(
-        metas: &[Arc<TableMeta>],
-        level: usize,
-        handles: &HashMap<TableId, Arc<TableHandle>>,
-    ) -> SortedRun {
-        let open = |meta: &Arc<TableMeta>| {
-            Arc::clone(
-                handles
-                    .get(&meta.id)
-                    .expect("every table of a version has been opened"),
-            )
-        };
-        SortedRun {
-            tables: metas.iter().map(open).collect(),
-            largest: KeyHeads::new(metas.iter().map(|meta| &*meta.largest)),
-            is_flushed: level == 0 && metas.len() == 1,
-        }
-    }
-
-    /// The first table whose largest key is at least `key`, or the count.
-    #[inline]
-    pub(crate) fn first_reaching(&self, key: &[u8]) -> usize {
-        self.largest
-            .lower_bound(key, |at| &self.tables[at].meta().largest)
-    }
-
-    /// The table, if it is a single one of level 0.
-    pub(crate) fn as_flushed(&self) -> Option<&Arc<TableHandle>> {
-        self.tables.first().filter(|_| self.is_flushed)
-    }
-}
-
-impl TableSet {
-    /// The set for `version`, with handles from `old` and from `opened`.
-    ///
-    /// # Panics
-    /// Where a table of the version is in neither: whoever installs a version opens its tables first.
-    pub(crate) fn new(
-        version: Version,
-        old: &TableSet,
-        opened: impl IntoIterator<Item = Arc<TableHandle>>,
-    ) -> Self {
-        let mut handles: HashMap<TableId, Arc<TableHandle>> = old
-            .handles()
-            .map(|handle| (handle.meta().id, Arc::clone(handle)))
-            .collect();
-        handles.extend(opened.into_iter().map(|handle| (handle.meta().id, handle)));
-        let l0 = version
-            .l0_runs()
-            .iter()
-            .map(|run| SortedRun::new(&run.tables, 0, &handles));
-        let deeper = (1..LEVELS).filter(|level| !version.level(*level).is_empty());
-        let deeper = deeper.map(|level| SortedRun::new(version.level(level), level, &handles));
-        TableSet {
-            runs: l0.chain(deeper).collect(),
-            version,
-        }
-    }
-
-    /// All sorted runs, the newest first.
-    pub(crate) fn runs(&self) -> &[SortedRun] {
-        &self.runs
-    }
-
-    /// Hands over the tables that may hold `key`, the newest first: of those that level 0 has by themselves the ones that
-    /// reach over it, and one of each run of several, where the key may lie before all that the table holds.
-    #[inline]
-    pub(crate) fn candidates<'t>(&'t self, key: &[u8], mut take: impl FnMut(&'t TableHandle)) {
-        for run in &self.runs {
-            if let Some(handle) = run.as_flushed() {
-                if handle.meta().contains(key) {
-                    take(handle);
-                }
-            } else if let Some(handle) = run.tables.get(run.first_reaching(key)) {
-                take(handle);
-            }
-        }
-    }
-
-    pub(crate) fn handles(&self) -> impl Iterator<Item = &Arc<TableHandle>> {
-        self.runs.iter().flat_map(|run| &run.tables)
-    }
-
-    pub(crate) fn find(&self, id: TableId) -> Option<&Arc<TableHandle>> {
-        self.handles().find(|handle| handle.meta().id == id)
-    }
-}
-
 /// One view. Never changes; replaced as a whole.
 pub(crate) struct SuperVersion {
     pub(crate) memtable: Arc<MemtableSlot>,
@@ -216,6 +109,7 @@ impl SuperVersion {
     #[inline]
     pub(crate) fn get(&self, key: &[u8], seqno: SeqNo) -> Result<Option<Found<'_>>> {
         let hash = key_hash(key);
+        self.tables.prefetch(hash);
         if !self.immutables.is_empty() {
             self.prefetch_memtables(hash);
         }
@@ -244,7 +138,8 @@ impl SuperVersion {
 
     fn get_from_tables(&self, key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<Found<'_>>> {
         let mut candidates: Candidates<'_> = SmallVec::new();
-        self.tables.candidates(key, |handle| candidates.push(handle));
+        self.tables
+            .candidates(key, hash, |handle| candidates.push(handle));
         // One miss to wait for, where asking one after the other would wait for one each.
         if candidates.len() > 1 {
             for handle in &candidates {

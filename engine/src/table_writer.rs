@@ -8,7 +8,9 @@ use siltstone_sstable::{InternalIterator, TableBuilder, TableId, TableSummary};
 use siltstone_vfs::{Error, Result};
 
 use crate::core::{Core, closed};
+use crate::sliced_filter::Slice;
 use crate::table_handle::TableHandle;
+use crate::table_set::Opened;
 use crate::tree::Tree;
 
 /// Entries between two looks at whether the database is closing.
@@ -17,11 +19,12 @@ const ENTRIES_BETWEEN_CHECKS: u32 = 512;
 /// What a job wrote.
 pub(crate) struct Output {
     /// Added tables, open, in key order.
-    pub(crate) tables: Vec<Arc<TableHandle>>,
+    pub(crate) tables: Vec<Opened>,
     pub(crate) bytes: u64,
 }
 
-/// Writes all of `stream` into tables for `level` of `tree`: synced, named durably, and open.
+/// Writes all of `stream` into tables for `level` of `tree`: synced, named durably, and open. `sliced`: with slices of the filter of
+/// level 0.
 ///
 /// # Errors
 /// What it wrote is removed again. `Closed` where the database is closing.
@@ -31,11 +34,13 @@ pub(crate) fn write_tables<I: InternalIterator>(
     level: usize,
     mut stream: CompactionStream<I>,
     mut splitter: OutputSplitter,
+    sliced: bool,
 ) -> Result<Output, Trouble> {
     let mut writer = Writer {
         core,
         tree,
         level,
+        sliced,
         started: Vec::new(),
         finished: Vec::new(),
         current: None,
@@ -55,9 +60,10 @@ struct Writer<'c> {
     core: &'c Core,
     tree: &'c Tree,
     level: usize,
+    sliced: bool,
     /// Every file that has been created.
     started: Vec<PathBuf>,
-    finished: Vec<(TableId, TableSummary)>,
+    finished: Vec<(TableId, TableSummary, Option<Slice>)>,
     current: Option<(TableId, TableBuilder)>,
 }
 
@@ -95,7 +101,10 @@ impl Writer<'_> {
 
     fn finish_current(&mut self) -> Result<()> {
         if let Some((id, builder)) = self.current.take() {
-            self.finished.push((id, builder.finish()?));
+            let slicer = self.sliced.then_some(&self.tree.slicer);
+            let memtable_size_bytes = self.tree.options.load().memtable_size_bytes;
+            let slice = slicer.and_then(|slicer| slicer.slice(memtable_size_bytes, builder.key_hashes()));
+            self.finished.push((id, builder.finish()?, slice));
         }
         Ok(())
     }
@@ -105,21 +114,21 @@ impl Writer<'_> {
         if !self.finished.is_empty() {
             self.core.fs.sync_dir(&self.core.dir)?;
         }
-        let bytes = self.finished.iter().map(|(_, summary)| summary.size_bytes).sum();
+        let bytes = self
+            .finished
+            .iter()
+            .map(|(_, summary, _)| summary.size_bytes)
+            .sum();
         let tables = self
             .finished
             .drain(..)
-            .map(|(id, summary)| {
+            .map(|(id, summary, slice)| {
                 // What we wrote ourselves must open: anything else is an error of the job, not of a later read.
                 let table = self.core.open_table(id)?;
                 let meta = Arc::new(meta_of(id, summary));
                 let garbage = self.core.garbage.clone();
-                Ok(TableHandle::new(
-                    meta,
-                    self.core.table_path(id),
-                    Ok(table),
-                    garbage,
-                ))
+                let handle = TableHandle::new(meta, self.core.table_path(id), Ok(table), garbage);
+                Ok(Opened { handle, slice })
             })
             .collect::<Result<_>>()?;
         Ok(Output { tables, bytes })

@@ -15,8 +15,10 @@ use crate::intake::Intake;
 use crate::memtable::BlockPool;
 use crate::options::KeyspaceOptions;
 use crate::reaper::Garbage;
+use crate::sliced_filter::Slicer;
 use crate::stall::Pressure;
-use crate::super_version::{MemtableSlot, SuperVersion, TableSet};
+use crate::super_version::{MemtableSlot, SuperVersion};
+use crate::table_set::TableSet;
 
 /// A view, pinned for the length of a read without a shared reference count.
 pub(crate) type ViewGuard = Guard<Arc<SuperVersion>>;
@@ -38,6 +40,7 @@ pub(crate) struct Tree {
     pub(crate) cursors: Mutex<Cursors>,
     pub(crate) pressure: Pressure,
     pub(crate) intake: Intake,
+    pub(crate) slicer: Slicer,
     dropped: AtomicBool,
     /// The database's.
     pool: Arc<BlockPool>,
@@ -64,6 +67,7 @@ impl Tree {
             name,
             pressure: Pressure::default(),
             intake: Intake::default(),
+            slicer: Slicer::default(),
             options: ArcSwap::from_pointee(options),
             view: ArcSwap::from_pointee(view),
             install: Mutex::new(()),

@@ -162,6 +162,11 @@ impl TableBuilder {
         added
     }
 
+    /// Hashes of the distinct keys added so far ([`key_hash`]), in key order; none where the table has no filter.
+    pub fn key_hashes(&self) -> impl Iterator<Item = u64> + Clone {
+        self.filter.key_hashes()
+    }
+
     /// Entries so far.
     pub fn entries(&self) -> u64 {
         self.totals.entries

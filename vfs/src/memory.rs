@@ -2,6 +2,7 @@
 //! Large pieces of memory straight from the operating system.
 
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU32;
 
 use memmap2::{MmapMut, MmapRaw};
 
@@ -20,16 +21,11 @@ pub struct AnonymousMemory {
 }
 
 impl AnonymousMemory {
-    /// Maps `len_bytes`, a multiple of [`HUGE_PAGE_BYTES`]. Pages are taken when they are first touched.
+    /// Maps `len_bytes`. Pages are taken when they are first touched; what is not a whole huge page never is one.
     ///
     /// # Errors
-    /// `InvalidInput` for another length; `Io` where the system has no room.
+    /// `Io` where the system has no room.
     pub fn new(len_bytes: usize) -> Result<AnonymousMemory> {
-        if len_bytes == 0 || !len_bytes.is_multiple_of(HUGE_PAGE_BYTES) {
-            return Err(Error::invalid(format!(
-                "{len_bytes} bytes are no multiple of a huge page"
-            )));
-        }
         let refused = |error| {
             Error::new(
                 ErrorKind::Io,
@@ -66,6 +62,17 @@ impl AnonymousMemory {
         unsafe { NonNull::slice_from_raw_parts(self.start(), self.len_bytes).as_mut() }
     }
 
+    /// All of it, for threads that share it; what is left of the length after whole words is left out.
+    ///
+    /// Whoever writes through [`start`](AnonymousMemory::start) meanwhile answers for it.
+    #[inline]
+    pub fn as_atomics(&self) -> &[AtomicU32] {
+        let words = self.len_bytes / size_of::<AtomicU32>();
+        // SAFETY: as for `as_mut_slice`, the bytes are in the mapping, initialised, and aligned to a huge page. An atomic may have
+        // any bytes, and its sharers write by atomic operations only, while `self` is not borrowed exclusively.
+        unsafe { NonNull::slice_from_raw_parts(self.start().cast(), words).as_ref() }
+    }
+
     /// Its length.
     pub fn len_bytes(&self) -> usize {
         self.len_bytes
@@ -88,6 +95,19 @@ mod tests {
                 assert_eq!(memory.start().add(at).read(), 7);
             }
         }
-        assert!(AnonymousMemory::new(4096).is_err());
+    }
+
+    #[test]
+    fn words_are_shared_and_cover_what_is_no_huge_page() {
+        use std::sync::atomic::Ordering::Relaxed;
+        for len_bytes in [0, 4, 4099, HUGE_PAGE_BYTES + 4096] {
+            let mut memory = AnonymousMemory::new(len_bytes).unwrap();
+            assert_eq!(memory.as_atomics().len(), len_bytes / 4);
+            for word in memory.as_atomics() {
+                assert_eq!(word.fetch_add(1, Relaxed), 0);
+            }
+            let ones = memory.as_mut_slice().iter().filter(|byte| **byte == 1).count();
+            assert_eq!(ones, len_bytes / 4);
+        }
     }
 }

@@ -29,11 +29,11 @@ impl Keys {
         self.count
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, Place)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, Place)> + Clone {
         self.pieces.iter().flatten().copied()
     }
 
-    pub(super) fn hashes(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn hashes(&self) -> impl Iterator<Item = u64> + Clone {
         self.iter().map(|(hash, _)| hash)
     }
 
@@ -88,6 +88,11 @@ impl FilterBuilder {
         if self.kind != FilterKind::None {
             self.keys.push(hash, place);
         }
+    }
+
+    /// Hashes of all keys.
+    pub(crate) fn key_hashes(&self) -> impl Iterator<Item = u64> + Clone {
+        self.keys.hashes()
     }
 
     /// Takes the first block's shape for that of most; the last one is often short.

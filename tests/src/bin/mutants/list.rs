@@ -36,6 +36,9 @@ const WAL: Suite = Suite::unit("siltstone-wal", "");
 const SSTABLE: Suite = Suite::unit("siltstone-sstable", "");
 const COMPACTION: Suite = Suite::unit("siltstone-compaction", "");
 const LEVELS: Suite = Suite::integration_of("siltstone-compaction", "levels", "");
+const LEVEL_0: Suite = Suite::integration("level_0", "");
+const SLICES: Suite = Suite::unit("siltstone", "sliced_filter");
+const TABLE_SET: Suite = Suite::unit("siltstone", "table_set");
 const POOL: Suite = Suite::unit("siltstone", "memtable::pool");
 const VFS: Suite = Suite::unit("siltstone-vfs", "");
 
@@ -195,6 +198,69 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         after: "            word.fetch_and(bits, Relaxed);\n",
         suite: MODEL,
         breaks: "a get finds what its memtable has",
+    },
+    Mutation {
+        name: "slice-lacks-keys",
+        area: "filters",
+        file: "engine/src/sliced_filter.rs",
+        before: "line[at].store(line[at].load(Relaxed) | bit, Relaxed);",
+        after: "line[at].store(bit, Relaxed);",
+        suite: LEVEL_0,
+        breaks: "the filter of level 0 rules out no table that has the key",
+    },
+    Mutation {
+        name: "slice-given-twice",
+        area: "filters",
+        file: "engine/src/sliced_filter.rs",
+        before: "        *free ^= bit;\n",
+        after: "",
+        suite: LEVEL_0,
+        breaks: "each table of level 0 has a slice of its own",
+    },
+    Mutation {
+        name: "slice-never-cleared",
+        area: "filters",
+        file: "engine/src/sliced_filter.rs",
+        before: "            self.clear(*free);\n",
+        after: "",
+        suite: SLICES,
+        breaks: "a slice that is used again has no keys of before",
+    },
+    Mutation {
+        name: "slice-cleared-while-held",
+        area: "filters",
+        file: "engine/src/sliced_filter.rs",
+        before: "*free = self.left.swap(0, Acquire);",
+        after: "*free = self.left.swap(0, Acquire) | 1;",
+        suite: SLICES,
+        breaks: "a slice is left alone while anything holds it",
+    },
+    Mutation {
+        name: "slices-of-two-filters-mixed",
+        area: "filters",
+        file: "engine/src/table_set.rs",
+        before: "slice.is_some_and(|slice| Arc::ptr_eq(slice.filter(), &self.filter))",
+        after: "slice.is_some()",
+        suite: TABLE_SET,
+        breaks: "a filter is asked for its own slices only",
+    },
+    Mutation {
+        name: "runs-beyond-a-word-not-asked",
+        area: "filters",
+        file: "engine/src/table_set.rs",
+        before: "        self.runs.iter().skip(ASKED_BY_BIT).for_each(ask);\n",
+        after: "",
+        suite: LEVEL_0,
+        breaks: "every run of a long level 0 is asked",
+    },
+    Mutation {
+        name: "unsliced-runs-not-asked",
+        area: "filters",
+        file: "engine/src/table_set.rs",
+        before: ".filter(|at| !is_sliced(*at))",
+        after: ".filter(|at| is_sliced(*at))",
+        suite: LEVEL_0,
+        breaks: "a table without a slice is asked by its own filter",
     },
     Mutation {
         name: "table-under-any-name",
