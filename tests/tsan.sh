@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs what has threads under ThreadSanitizer: the memtable's concurrent tests, the log's group sync, the engine's and the
+# Runs what has threads under ThreadSanitizer: the memtable's concurrent tests, the filter of level 0, the log's group sync, the engine's and the
 # harness's threaded tests. Needs a nightly toolchain with rust-src; not part of CI, because a fresh machine has none.
 #
 # Left out: what has one thread only. Not seen by the sanitizer: the C code of zstd, which is not instrumented. Everything else,
@@ -14,6 +14,6 @@ run() {
     echo "== tsan: $*"
     cargo +nightly test -Zbuild-std --target x86_64-unknown-linux-gnu --quiet "$@"
 }
-run -p siltstone --lib -- memtable::arena memtable::tests::concurrent
+run -p siltstone --lib -- memtable::arena memtable::tests::concurrent sliced_filter
 run -p siltstone-wal --lib -- group_sync
 run -p siltstone-tests --test lifecycle --test concurrency -- --test-threads=1

@@ -59,6 +59,8 @@ impl Core {
                 let snapshots = self.snapshots.list();
                 let merge = MergeIterator::new(sources(&tables, plan).map_err(Trouble::Input)?);
                 let bottom = BottomCheck::new(&tables.version, plan);
+                // The merge holds what it reads; the rest of the set would keep slices of the filter of level 0 from later tables.
+                drop(tables);
                 let stream = CompactionStream::new(merge, &snapshots, bottom);
                 let splitter = OutputSplitter::for_plan(plan, tree.options.load().target_table_bytes);
                 let output = write_tables(self, tree, plan.output_level, stream, splitter, false)?;

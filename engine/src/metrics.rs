@@ -69,11 +69,11 @@ pub struct Metrics {
     pub bytes_retired: u64,
     /// Tables and bytes of each level, over all keyspaces.
     pub levels: [(usize, u64); LEVELS],
-    /// Sorted runs that level 0 is, over all keyspaces: a read asks one table of each. While writes come faster than they can be
+    /// Sorted runs that level 0 is, over all keyspaces: a read asks one table at the most of each. While writes come faster than they can be
     /// compacted, what flushes leave there is merged into runs of several tables.
     pub l0_runs: usize,
-    /// Bytes of memory of the filters that tell reads which tables of level 0 to ask: an eighth of a memtable's size for each keyspace whose
-    /// level 0 has tables beyond its third run.
+    /// Bytes of the filters that tell reads which tables of level 0 to ask: an eighth of `memtable_size_bytes` (1 GiB at the most) for each
+    /// keyspace that has flushed onto three sorted runs or more, as long as such a table is in its level 0.
     pub l0_filter_bytes: u64,
     /// Entries in tables, shadowed ones and tombstones included.
     pub table_entries: u64,

@@ -104,8 +104,8 @@ macro_rules! keyspace_setters {
         /// Bytes after which a memtable is flushed. Default 16 MiB, minimum 16 KiB. Larger: fewer, bigger flushes,
         /// less write amplification, more memory and a longer log to replay. One that follows a memtable which took in less
         /// than 16 MiB a second, or none, is flushed at half of this: it and
-        /// the memory of its flush then stay within the size, if that is the default or more. While level 0 has tables beyond its
-        /// third sorted run, a filter for all of them takes an eighth of this size.
+        /// the memory of its flush then stay within the size, if that is the default or more. From the first flush onto three
+        /// sorted runs of level 0 on, and as long as they gather there, a filter for these tables takes up to an eighth of this size more.
         #[must_use]
         pub fn memtable_size_bytes(mut self, bytes: u64) -> Self {
             self$(.$($field)+)?.memtable_size_bytes = bytes;

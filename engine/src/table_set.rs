@@ -102,7 +102,10 @@ impl TableSet {
         for Opened { handle, slice } in opened {
             let id = handle.meta().id;
             handles.insert(id, handle);
-            slices.extend(slice.map(|slice| (id, Arc::new(slice))));
+            match slice {
+                Some(slice) => slices.insert(id, Arc::new(slice)),
+                None => slices.remove(&id),
+            };
         }
         let l0 = version.l0_runs().iter().map(|run| {
             let mut run = SortedRun::new(&run.tables, 0, &handles);

@@ -1,7 +1,7 @@
 //! A level 0 that has gathered more tables than its filter has slices for.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use siltstone::vfs::{ManualClock, MemFs};
@@ -48,9 +48,7 @@ fn check_all(db: &Db, model: &Model, snapshots: &[(Snapshot, Model)], when: &str
     }
 }
 
-/// Puts, overwrites and deletes, a table of each round; keys that a round has are in few others.
-#[test]
-fn reads_of_many_overlapping_tables_find_what_a_model_has() {
+fn open(compaction_trigger: usize, slowdown_tables: usize) -> Db {
     let environment = Environment {
         fs: Arc::new(MemFs::new()),
         clock: Arc::new(ManualClock::new()),
@@ -58,25 +56,42 @@ fn reads_of_many_overlapping_tables_find_what_a_model_has() {
     };
     let options = Options::default()
         .memtable_size_bytes(64 << 10)
-        .l0_compaction_trigger(1_000)
-        .l0_stall_tables(2_000, 3_000);
-    let db = options.open_with("db", environment).unwrap();
+        .l0_compaction_trigger(compaction_trigger)
+        .l0_stall_tables(slowdown_tables, 3_000);
+    options.open_with("db", environment).unwrap()
+}
+
+/// Puts, overwrites and deletes, and makes a table of them; keys that a round has are in few others.
+fn write(db: &Db, model: &mut Model, round: u32) {
+    for step in 0..20_u32 {
+        let n = (round * 37 + step * 61 + round / FLUSHES) % KEYS;
+        if (round + step).is_multiple_of(5) {
+            db.delete(key(n)).unwrap();
+            model.insert(n, None);
+        } else {
+            let value = format!("{round}.{n}").into_bytes();
+            db.put(key(n), &value).unwrap();
+            model.insert(n, Some(value));
+        }
+    }
+    db.flush_all().unwrap();
+}
+
+#[test]
+fn reads_of_many_overlapping_tables_find_what_a_model_has() {
+    let db = open(1_000, 2_000);
     let mut model = Model::new();
     let mut snapshots: Vec<(Snapshot, Model)> = Vec::new();
     for half in 0..2_u32 {
         for round in 0..FLUSHES {
-            for step in 0..20_u32 {
-                let n = (round * 37 + step * 61 + half) % KEYS;
-                if (round + step) % 5 == 0 {
-                    db.delete(key(n)).unwrap();
-                    model.insert(n, None);
-                } else {
-                    let value = format!("{half}.{round}.{n}").into_bytes();
-                    db.put(key(n), &value).unwrap();
-                    model.insert(n, Some(value));
-                }
+            write(&db, &mut model, half * FLUSHES + round);
+            if half == 0 && round < 3 {
+                assert_eq!(
+                    db.metrics().l0_filter_bytes,
+                    0,
+                    "three tables are asked one by one"
+                );
             }
-            db.flush_all().unwrap();
             if round % 10 == 3 {
                 snapshots.push((db.snapshot().unwrap(), model.clone()));
                 check_all(&db, &model, &snapshots, &format!("round {round}"));
@@ -91,4 +106,35 @@ fn reads_of_many_overlapping_tables_find_what_a_model_has() {
         assert_eq!((metrics.levels[0].0, metrics.l0_filter_bytes), (0, 0));
         check_all(&db, &model, &snapshots, "level 0 empty");
     }
+}
+
+/// What compactions take from level 0 leaves its slices to later tables; cursors hold theirs meanwhile.
+#[test]
+fn slices_are_used_again_while_views_are_held() {
+    let db = open(12, 20);
+    let mut model = Model::new();
+    let mut cursors = VecDeque::new();
+    for round in 0..3 * FLUSHES {
+        write(&db, &mut model, round);
+        if round.is_multiple_of(7) {
+            cursors.push_back((db.iter().unwrap(), model.clone()));
+        }
+        if round.is_multiple_of(3) {
+            while db.run_background_job().unwrap() {}
+        }
+        check_all(&db, &model, &[], &format!("round {round}"));
+        if cursors.len() > 3 {
+            let (cursor, then) = cursors.pop_front().unwrap();
+            let found: Vec<_> = cursor.map(|entry| entry.unwrap().1.to_vec()).collect();
+            let mut expected: Vec<_> = then.iter().map(|(n, value)| (key(*n), value)).collect();
+            expected.sort();
+            let expected: Vec<_> = expected
+                .into_iter()
+                .filter_map(|(_, value)| value.clone())
+                .collect();
+            assert_eq!(found, expected, "round {round}");
+        }
+    }
+    let compactions = db.metrics().compactions;
+    assert!(compactions > 10, "{compactions} compactions");
 }
