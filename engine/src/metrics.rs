@@ -73,7 +73,7 @@ pub struct Metrics {
     /// compacted, what flushes leave there is merged into runs of several tables.
     pub l0_runs: usize,
     /// Bytes of the filters that tell reads which tables of level 0 to ask: an eighth of `memtable_size_bytes` (1 GiB at the most) for each
-    /// keyspace that has flushed onto three sorted runs or more, as long as such a table is in its level 0.
+    /// keyspace that has flushed more than a few keys onto three sorted runs or more, as long as such a table is in its level 0.
     pub l0_filter_bytes: u64,
     /// Entries in tables, shadowed ones and tombstones included.
     pub table_entries: u64,

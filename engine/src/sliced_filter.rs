@@ -27,6 +27,8 @@ const MEMTABLE_BYTES_PER_WORD: u64 = 32;
 const PROBES: u32 = 3;
 /// Tables with more keys than this many words have one of get no slice: half of the reads would be told of them in vain.
 const WORDS_PER_KEY_MIN: usize = 2;
+/// No filter is made for tables with fewer keys than one for this many words: of thousands of keyspaces, most may be small.
+const WORDS_PER_KEY_MAX: usize = 256;
 /// How many keys ahead of the one that is filled in lines are asked for.
 const KEYS_AHEAD: usize = 8;
 
@@ -41,21 +43,22 @@ pub(crate) struct Slicer {
 }
 
 impl Slicer {
-    /// A slice for a table with keys of these hashes; `None` where there are none or too many, or there is no slice or no
-    /// memory left.
+    /// A slice for a table with keys of these hashes; `None` where there are none or too many, or few and no filter yet, or
+    /// there is no slice or no memory left.
     pub(crate) fn slice(
         &self,
         memtable_size_bytes: u64,
         hashes: impl Iterator<Item = u64> + Clone,
     ) -> Option<Slice> {
         let lines = lines_for(memtable_size_bytes);
-        let keys = hashes.clone().count();
-        if keys == 0 || keys > lines * LINE_WORDS / WORDS_PER_KEY_MIN {
+        let (keys, words) = (hashes.clone().count(), lines * LINE_WORDS);
+        if keys == 0 || keys > words / WORDS_PER_KEY_MIN {
             return None;
         }
         let mut current = self.current.lock();
         let filter = match current.upgrade() {
             Some(filter) if filter.lines().len() == lines => filter,
+            _ if keys < words / WORDS_PER_KEY_MAX => return None,
             _ => {
                 let filter = Arc::new(SlicedFilter::new(lines)?);
                 *current = Arc::downgrade(&filter);
@@ -232,9 +235,10 @@ mod tests {
     }
 
     #[test]
-    fn there_are_32_and_none_for_no_keys_or_too_many() {
+    fn there_are_32_and_none_for_no_keys_or_too_many_and_none_begins_with_few() {
         let slicer = Slicer::default();
         assert!(slice(&slicer, 0, 0).is_none());
+        assert!(slice(&slicer, 0, 31).is_none());
         assert!(slice(&slicer, 0, 4_097).is_none());
         let mut slices: Vec<Slice> = (0..32)
             .map(|table| slice(&slicer, table, 4_096).unwrap())
@@ -269,18 +273,19 @@ mod tests {
     #[test]
     fn a_filter_lives_as_long_as_its_slices_and_goes_with_the_size_of_memtables() {
         let slicer = Slicer::default();
-        let first = slice(&slicer, 0, 10).unwrap();
+        let first = slice(&slicer, 0, 100).unwrap();
         let second = slice(&slicer, 1, 10).unwrap();
         assert!(Arc::ptr_eq(first.filter(), second.filter()));
-        let larger = slicer.slice(2 * MEMTABLE_BYTES, keys(2, 10)).unwrap();
+        let larger = slicer.slice(2 * MEMTABLE_BYTES, keys(2, 100)).unwrap();
         assert!(!Arc::ptr_eq(first.filter(), larger.filter()));
-        assert!(keys(0, 10).all(|hash| has(&first, hash)));
+        assert!(keys(0, 100).all(|hash| has(&first, hash)));
         let filter = Arc::downgrade(first.filter());
         drop(first);
         assert!(filter.upgrade().is_some());
         drop(second);
         assert!(filter.upgrade().is_none());
-        for memtable_bytes in [0, 1, 16 << 10, u64::from(u32::MAX)] {
+        assert!(Slicer::default().slice(u64::MAX, keys(0, 10_000)).is_none());
+        for memtable_bytes in [0, 1, 16 << 10] {
             let smallest = Slicer::default().slice(memtable_bytes, keys(0, 8)).unwrap();
             assert!(keys(0, 8).all(|hash| has(&smallest, hash)), "{memtable_bytes}");
         }

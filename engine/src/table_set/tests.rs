@@ -7,7 +7,7 @@ use siltstone_vfs::{Error, ErrorKind};
 use super::*;
 use crate::sliced_filter::Slicer;
 
-const MEMTABLE_BYTES: u64 = 1 << 20;
+const MEMTABLE_BYTES: u64 = 8 << 10;
 
 fn meta(id: u64, smallest: &str, largest: &str) -> TableMeta {
     TableMeta {
@@ -148,7 +148,7 @@ fn tables_whose_memtables_had_another_size_are_asked() {
     tables.flush(1, &["a", "k", "z"], true);
     let meta = meta(2, "a", "z");
     let hashes = ["a", "m", "z"].map(|key| key_hash(key.as_bytes()));
-    let slice = tables.slicer.slice(4 * MEMTABLE_BYTES, hashes.into_iter());
+    let slice = tables.slicer.slice(2 * MEMTABLE_BYTES, hashes.into_iter());
     let handle = handle(meta.clone());
     tables.change(vec![(0, meta)], Vec::new(), vec![Opened { handle, slice }]);
     assert_eq!(tables.asked("k"), [1]);
