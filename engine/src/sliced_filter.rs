@@ -3,9 +3,9 @@
 //! The tables of level 0 overlap, and there are dozens while writes come fast. A read that asks the filter of each waits for a
 //! line of each. This filter is theirs turned by a right angle: its positions are words, with a bit for each table, its *slice*. A
 //! key sets its table's bit at a few positions of one line; the words at a key's positions, and-ed, have the bits of the
-//! tables that may hold it. Bit-sliced signatures are by C. Faloutsos and R. Chan (*Fast Text Access Methods for Optical and Large Magnetic
-//! Disks*, VLDB 1988), their use as a row of Bloom filters by B. Goodwin et al. (*BitFunnel: Revisiting Signatures for
-//! Search*, SIGIR 2017); the positions of a key share a line as in `memtable/filter.rs`.
+//! tables that may hold it. Text retrieval knows this as bit-sliced signatures (C. Faloutsos and R. Chan, *Fast Text Access Methods
+//! for Optical and Large Magnetic Disks*, VLDB 1988; B. Goodwin et al., *BitFunnel: Revisiting Signatures for Search*, SIGIR
+//! 2017); the positions of a key share a line as in `memtable/filter.rs`.
 //!
 //! # Why no table is passed over that has the key
 //!
