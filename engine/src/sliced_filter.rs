@@ -25,9 +25,9 @@ use siltstone_vfs::{AnonymousMemory, CACHE_LINE_BYTES, prefetch_value};
 const MEMTABLE_BYTES_PER_WORD: u64 = 32;
 /// Positions of a key, of which some may fall on each other.
 const PROBES: u32 = 3;
-/// Tables with more keys than this many words have one of get no slice: half of the reads would be told of them in vain.
+/// Tables with more than one key for this many words get no slice: half of the reads would be told of them in vain.
 const WORDS_PER_KEY_MIN: usize = 2;
-/// No filter is made for tables with fewer keys than one for this many words: of thousands of keyspaces, most may be small.
+/// Tables with less than one key for this many words begin no filter: of thousands of keyspaces, most may be small.
 const WORDS_PER_KEY_MAX: usize = 256;
 /// How many keys ahead of the one that is filled in lines are asked for.
 const KEYS_AHEAD: usize = 8;

@@ -101,9 +101,12 @@ impl Writer<'_> {
 
     fn finish_current(&mut self) -> Result<()> {
         if let Some((id, builder)) = self.current.take() {
-            let slicer = self.sliced.then_some(&self.tree.slicer);
-            let memtable_size_bytes = self.tree.options.load().memtable_size_bytes;
-            let slice = slicer.and_then(|slicer| slicer.slice(memtable_size_bytes, builder.key_hashes()));
+            let slice = if self.sliced {
+                let memtable_size_bytes = self.tree.options.load().memtable_size_bytes;
+                self.tree.slicer.slice(memtable_size_bytes, builder.key_hashes())
+            } else {
+                None
+            };
             self.finished.push((id, builder.finish()?, slice));
         }
         Ok(())
