@@ -67,7 +67,7 @@ pub(crate) struct Scheduler {
 struct Running {
     preparing_log: bool,
     populating: usize,
-    /// It is too early for [`Job::Populate`].
+    /// It is too early for [`Job::PrepareLog`] and [`Job::Populate`].
     just_opened: bool,
     /// Tables that wait for [`Job::Populate`]. Weak: none of them outlives its last view for that.
     unpopulated: Vec<Weak<TableHandle>>,
@@ -125,7 +125,8 @@ impl Scheduler {
         self.running.lock().unpopulated.extend(tables);
     }
 
-    /// As long as the database has just been opened, the tables that were found are left alone. It has not at first.
+    /// As long as the database has just been opened, the tables that were found are left alone, and no log segment is made
+    /// ready. It has not at first.
     pub(crate) fn set_just_opened(&self, just_opened: bool) {
         self.running.lock().just_opened = just_opened;
     }
@@ -180,7 +181,11 @@ impl Core {
     }
 
     fn take_log(&self, running: &mut Running) -> Option<Job> {
-        if running.preparing_log || !self.scheduler.wants_log.swap(false, Ordering::AcqRel) {
+        // The first write of a process that is in such a hurry makes its segment itself.
+        if running.just_opened
+            || running.preparing_log
+            || !self.scheduler.wants_log.swap(false, Ordering::AcqRel)
+        {
             return None;
         }
         running.preparing_log = true;
@@ -314,7 +319,10 @@ impl Core {
     /// Whether background work is under way or waits to be.
     fn has_work(&self) -> bool {
         let mut running = self.scheduler.running.lock();
-        if running.any() || !running.unpopulated.is_empty() {
+        if running.any()
+            || !running.unpopulated.is_empty()
+            || self.scheduler.wants_log.load(Ordering::Acquire)
+        {
             return true;
         }
         if self
@@ -509,5 +517,35 @@ impl Drop for ManualCompaction<'_> {
         self.core.scheduler.running.lock().manual.remove(&self.id);
         self.core.progress.announce();
         self.core.schedule();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use siltstone_vfs::{ManualClock, MemFs};
+
+    use super::*;
+    use crate::{Environment, Options};
+
+    #[test]
+    fn a_log_segment_is_made_ready_once_first_reads_are_over_and_then_wait_idle_waits_for_it() {
+        let environment = Environment {
+            fs: Arc::new(MemFs::new()),
+            clock: Arc::new(ManualClock::new()),
+            background: BackgroundMode::Manual,
+        };
+        let db = Options::default().open_with("db", environment).expect("opened");
+        let core = db.core();
+        core.scheduler.set_just_opened(true);
+        for class in [Class::Log, Class::Flush, Class::Compact] {
+            assert!(core.take_job(class).is_none(), "{class:?}");
+        }
+        assert!(core.has_work());
+        core.scheduler.set_just_opened(false);
+        let job = core.take_job(Class::Log).expect("what was put off");
+        assert!(matches!(job, Job::PrepareLog));
+        core.run(job).expect("prepared");
+        assert!(!core.has_work());
+        assert!(core.take_job(Class::Log).is_none());
     }
 }

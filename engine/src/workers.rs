@@ -11,8 +11,9 @@ use crate::core::Core;
 use crate::jobs::{Class, Inboxes};
 use crate::reaper::Garbage;
 
-/// How long after opening the tables found are left alone. Filling page tables would take memory bandwidth, locks of the address
-/// space and a processor from the first reads, and from a process that opens the database for one read and goes.
+/// How long after opening the tables found are left alone, and no log segment is made ready. Filling page tables would take memory
+/// bandwidth, locks of the address space and a processor from the first reads, and making 16 MiB of log would, too; a process
+/// that opens the database for one read and goes would wait for both.
 const FIRST_READS: Duration = Duration::from_millis(3);
 
 /// How soon it is noticed that writes have let up.

@@ -38,6 +38,7 @@ const COMPACTION: Suite = Suite::unit("siltstone-compaction", "");
 const LEVELS: Suite = Suite::integration_of("siltstone-compaction", "levels", "");
 const LEVEL_0: Suite = Suite::integration("level_0", "");
 const SLICES: Suite = Suite::unit("siltstone", "sliced_filter");
+const JOBS: Suite = Suite::unit("siltstone", "jobs");
 const TABLE_SET: Suite = Suite::unit("siltstone", "table_set");
 const POOL: Suite = Suite::unit("siltstone", "memtable::pool");
 const VFS: Suite = Suite::unit("siltstone-vfs", "");
@@ -990,6 +991,24 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         after: "Err(_) if key.len() > usize::MAX - 1 => Ok(None),",
         suite: OPEN,
         breaks: "keys that a damaged table does not hold are answered",
+    },
+    Mutation {
+        name: "segment-made-during-first-reads",
+        area: "tables",
+        file: "engine/src/jobs.rs",
+        before: "if running.just_opened\n            || running.preparing_log",
+        after: "if running.preparing_log",
+        suite: JOBS,
+        breaks: "opening a database for one read makes no log segment",
+    },
+    Mutation {
+        name: "due-segment-not-waited-for",
+        area: "tables",
+        file: "engine/src/jobs.rs",
+        before: "            || self.scheduler.wants_log.load(Ordering::Acquire)\n        {",
+        after: "        {",
+        suite: JOBS,
+        breaks: "once wait_idle has returned no log segment is being made",
     },
     Mutation {
         name: "found-tables-never-loaded",
