@@ -497,8 +497,8 @@ impl Db {
     /// Waits until no flush or compaction is running or due, and obsolete files that nobody holds are gone. Until then
     /// level 0 is compacted, too, however few tables it has: call it where writes pause and reads follow, as at the end of
     /// a load. It waits, too, until the tables that an open has found are verified and in the page tables and a log segment has been
-    /// made ready, which begins 3 ms after the open. Memtables are not flushed; [`flush_all`](Db::flush_all) does that. Log segments that were made or kept for later are
-    /// removed, so that the next write that fills a segment makes one.
+    /// made ready, which begins 3 ms after the open. Memtables are not flushed; [`flush_all`](Db::flush_all) does that. Log
+    /// segments that were made or kept for later are removed, so that the next write that fills a segment makes one.
     ///
     /// # Errors
     /// The sticky write error; `NoSpace`; `Closed`.
