@@ -169,6 +169,8 @@ pub(crate) const ENGINES: &[EngineKind] = &[
     crate::engines::rocksdb::KIND,
     #[cfg(feature = "rocksdb")]
     crate::engines::rocksdb::KIND_MMAP,
+    #[cfg(feature = "surrealkv")]
+    crate::engines::surrealkv::KIND,
 ];
 
 /// The store of that name.

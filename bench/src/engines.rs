@@ -9,6 +9,8 @@ pub(crate) mod redb;
 #[cfg(feature = "rocksdb")]
 pub(crate) mod rocksdb;
 pub(crate) mod siltstone;
+#[cfg(feature = "surrealkv")]
+pub(crate) mod surrealkv;
 
 #[cfg(test)]
 mod tests {

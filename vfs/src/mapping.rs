@@ -286,12 +286,10 @@ impl Mapping {
     /// Has a part that will be read soon fetched in the background, unless it ends in the page cache: then it has most
     /// likely been asked for before. Does nothing for a table that is not mapped, or where the system refuses.
     pub fn read_ahead(&self, part: Range<u64>) {
-        let Backing::Mapped(map, _) = &self.backing else {
-            return;
-        };
-        let end = usize::try_from(part.end).map_or(map.len(), |end| end.min(map.len()));
-        if part.start < end as u64 && !ends_in_cache(map, end) {
-            let _ = will_need(map, part.start, part.end - part.start);
+        if self.is_cold(part.clone()) {
+            let (offset, len) = (part.start, part.end - part.start);
+            // Advice makes it faster, never right or wrong.
+            let _ = self.advise(Advice::WillNeed { offset, len });
         }
     }
 
