@@ -1,49 +1,95 @@
 //! Group commit: one sync serves everyone who waited for it.
 //!
-//! A caller who needs record `n` durable becomes the *leader* if no sync is running, and queues otherwise. The leader
-//! runs one sync, which covers whatever had been appended when it began, and then settles the queue: everyone it
-//! covered is done; of the others, who arrived with records appended while it ran, the first becomes the next leader
-//! and its sync covers them all. So at most one sync runs at a time, each waiter waits for at most the running one and
-//! the next one, and each wake-up is meant for exactly one thread: nobody wakes to find nothing to do, and nobody
-//! races for the lead.
+//! A caller who needs record `n` durable joins the group that is *gathering*; where there is none, it begins one and is
+//! that group's *leader*. The leader waits until no other leads, closes its group, and runs one sync, which covers
+//! whatever has been appended by then; whoever comes meanwhile, and needs a later record, is in the next group. So at
+//! most one sync runs at a time, and each caller waits for at most the running one and the next one.
 //!
-//! The queue's lock is held for list operations only, never over a sync or a wake-up. The lead is handed over before
-//! the others are woken, so that the next sync starts while they still wake up.
+//! What that costs is mostly switches between threads, so there are as few as can be. All of a group wait for one
+//! word, and are woken by one call (`OnceLock` does that where there are futexes). Its next leader is woken after them,
+//! and before it closes its group it yields the processor to those who are ready to run: they are about to append and
+//! would otherwise have to wait for the sync after this one. Where yielding turns out to take long for the few who
+//! come, because the machine has other work to do, it is left off for a while ([`Manners`]). RocksDB's writers yield
+//! with the same caution before they sleep.
 //!
-//! A failed sync is never retried: the error becomes the [`FirstError`], fails everyone in the queue and everyone
-//! after them. Whoever asks for a record that was durable before that is still told so.
+//! A failed sync is never retried: the error becomes the [`FirstError`], fails its group, the one that gathers, and
+//! everyone after them. Whoever asks for a record that was durable before that is still told so.
 
-use std::collections::VecDeque;
 use std::mem;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use siltstone_vfs::{Error, ErrorKind, Result};
 
 use crate::first_error::FirstError;
+use manners::{Manners, timed_yield};
+
+mod manners;
 
 /// The meeting point of everyone who waits for a sync.
 #[derive(Debug)]
 pub(crate) struct GroupSync {
     /// Every record up to this one is durable. Only grows.
     synced: AtomicU64,
-    queue: Mutex<Queue>,
+    groups: Mutex<Groups>,
+    manners: Manners,
 }
 
+/// Its lock is held for a few moves only, never over a sync or a wake-up.
 #[derive(Debug, Default)]
-struct Queue {
+struct Groups {
     /// Somebody leads: a sync runs, or its leader has been chosen and is about to start it.
     led: bool,
-    waiting: VecDeque<Arc<Waiter>>,
+    /// Those whom the next sync will cover.
+    gathering: Option<Arc<Group>>,
+    /// Those whom the running sync covers, and the last record that it does.
+    syncing: Option<(u64, Arc<Group>)>,
+}
+
+/// Those whom one sync makes durable.
+#[derive(Debug)]
+struct Group {
+    /// How many there are, the leader included. Grows under the lock.
+    members: AtomicU32,
+    /// Set when no other group is led any more: what this one's leader waits for.
+    lead: OnceLock<()>,
+    /// What the others wait for.
+    outcome: OnceLock<Result<()>>,
+}
+
+impl Group {
+    fn led_by_one() -> Self {
+        Self {
+            members: AtomicU32::new(1),
+            lead: OnceLock::new(),
+            outcome: OnceLock::new(),
+        }
+    }
+
+    fn members(&self) -> u32 {
+        self.members.load(Ordering::Relaxed)
+    }
+}
+
+/// What becomes of a thread that asks for a sync.
+enum Turn {
+    Durable,
+    Follow(Arc<Group>),
+    /// Begins a group, and leads it at once or when that is handed on.
+    Lead {
+        group: Arc<Group>,
+        at_once: bool,
+    },
 }
 
 impl GroupSync {
-    /// A group for a log whose records up to `synced` are durable.
+    /// For a log whose records up to `synced` are durable.
     pub(crate) fn new(synced: u64) -> Self {
         Self {
             synced: AtomicU64::new(synced),
-            queue: Mutex::default(),
+            groups: Mutex::default(),
+            manners: Manners::default(),
         }
     }
 
@@ -53,110 +99,114 @@ impl GroupSync {
         self.synced.load(Ordering::Acquire)
     }
 
-    /// Returns when `sequence` is durable. `sync` makes durable everything that is appended when it is called, and
-    /// says up to where that is.
+    /// Returns when `sequence` is durable. `appended` says which record is the last one appended; `sync`, called after
+    /// it, makes everything up to there durable.
     ///
-    /// REQUIRES: `sequence` was appended before this call, so that any `sync` begun from now on covers it.
+    /// REQUIRES: `sequence` was appended before this call, so that `appended` is at least that from now on.
     pub(crate) fn sync_to(
         &self,
         sequence: u64,
         first_error: &FirstError,
-        sync: impl FnOnce() -> Result<u64>,
+        appended: impl FnOnce() -> u64,
+        sync: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         if self.synced() >= sequence {
             return Ok(());
         }
-        let verdict = match self.join(sequence, first_error)? {
-            Turn::Now(verdict) => verdict,
-            Turn::Queued(waiter) => waiter.wait(),
-        };
-        match verdict {
-            Verdict::Durable => Ok(()),
-            Verdict::Failed(error) => Err(error),
-            Verdict::Lead => self.lead(sequence, first_error, sync),
+        match self.join(sequence, first_error)? {
+            Turn::Durable => Ok(()),
+            Turn::Follow(group) => group.outcome.wait().clone(),
+            Turn::Lead { group, at_once } => {
+                if !at_once {
+                    group.lead.wait();
+                }
+                self.lead(&group, first_error, appended, sync)
+            }
         }
     }
 
-    /// A place in the queue, or the lead where nobody has it. Excludes the end of the running sync (`settle`) by the
-    /// lock: whoever queues before it is seen by it, and whoever comes after it finds what it left.
+    /// A place in a group. Excludes the moves of a leader by the lock: whoever joins a group before it is closed is
+    /// covered by its sync, and whoever comes after the end of a sync finds what it left.
     fn join(&self, sequence: u64, first_error: &FirstError) -> Result<Turn> {
-        let mut queue = self.queue.lock();
+        let mut groups = self.groups.lock();
         if self.synced() >= sequence {
-            return Ok(Turn::Now(Verdict::Durable));
+            return Ok(Turn::Durable);
         }
         first_error.check()?;
-        if !queue.led {
-            queue.led = true;
-            return Ok(Turn::Now(Verdict::Lead));
+        // Appended before the running sync began, by a thread that has been held up since.
+        let covered = groups
+            .syncing
+            .as_ref()
+            .filter(|(covers, _)| sequence <= *covers)
+            .map(|(_, group)| group);
+        if let Some(group) = covered.or(groups.gathering.as_ref()) {
+            group.members.fetch_add(1, Ordering::Relaxed);
+            return Ok(Turn::Follow(Arc::clone(group)));
         }
-        let waiter = Arc::new(Waiter::new(sequence));
-        queue.waiting.push_back(Arc::clone(&waiter));
-        Ok(Turn::Queued(waiter))
+        let group = Arc::new(Group::led_by_one());
+        groups.gathering = Some(Arc::clone(&group));
+        let at_once = !mem::replace(&mut groups.led, true);
+        Ok(Turn::Lead { group, at_once })
     }
 
     fn lead(
         &self,
-        sequence: u64,
+        group: &Arc<Group>,
         first_error: &FirstError,
-        sync: impl FnOnce() -> Result<u64>,
+        appended: impl FnOnce() -> u64,
+        sync: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
+        self.manners.let_others_come(|| group.members(), timed_yield);
         let lead = Lead {
-            group: self,
+            sync: self,
+            group,
             first_error,
         };
-        // An append may have failed since the lead was handed over: nothing is synced after the first error.
+        let covers = self.close(group, appended);
+        // An append may have failed since the group was begun: nothing is synced after the first error.
         let outcome = first_error.check().and_then(|()| sync());
         mem::forget(lead);
-        let outcome = self.settle(first_error, outcome);
-        if self.synced() >= sequence {
-            Ok(())
-        } else {
-            outcome
-        }
+        self.settle(group, first_error, outcome.map(|()| covers))
     }
 
-    /// Ends the lead: publishes what is durable now, hands the lead on, and wakes everyone who is done.
-    fn settle(&self, first_error: &FirstError, outcome: Result<u64>) -> Result<()> {
-        let mut queue = self.queue.lock();
-        let outcome = match outcome {
-            Ok(synced) => {
-                self.synced.fetch_max(synced, Ordering::Release);
-                Ok(())
-            }
-            Err(error) => Err(first_error.set(error)),
-        };
-        let synced = self.synced();
-        let (done, mut later): (VecDeque<_>, VecDeque<_>) = mem::take(&mut queue.waiting)
-            .into_iter()
-            .partition(|waiter| waiter.sequence <= synced);
-        let mut failed = VecDeque::new();
-        let mut next = None;
-        match &outcome {
-            Ok(()) => next = later.pop_front(),
-            Err(_) => failed = mem::take(&mut later),
-        }
-        queue.led = next.is_some();
-        queue.waiting = later;
-        drop(queue);
+    /// Nobody joins the group any more but those whom its sync covers anyway: says up to where it does.
+    fn close(&self, group: &Arc<Group>, appended: impl FnOnce() -> u64) -> u64 {
+        let mut groups = self.groups.lock();
+        groups.gathering = None;
+        // After the last of them has joined, so that this is at least what each of them needs.
+        let covers = appended();
+        groups.syncing = Some((covers, Arc::clone(group)));
+        covers
+    }
 
-        if let Some(next) = next {
-            next.decide(Verdict::Lead);
-        }
-        for waiter in done {
-            waiter.decide(Verdict::Durable);
-        }
-        if let Err(error) = &outcome {
-            for waiter in failed {
-                waiter.decide(Verdict::Failed(error.clone()));
+    /// Ends the lead: publishes what is durable now, wakes everyone who is done, and hands the lead on.
+    fn settle(&self, group: &Group, first_error: &FirstError, outcome: Result<u64>) -> Result<()> {
+        let outcome = outcome.map_err(|error| first_error.set(error));
+        let next = {
+            let mut groups = self.groups.lock();
+            if let Ok(synced) = outcome {
+                self.synced.fetch_max(synced, Ordering::Release);
             }
+            groups.syncing = None;
+            groups.led = groups.gathering.is_some();
+            groups.gathering.clone()
+        };
+        let outcome = outcome.map(|_| ());
+        self.manners
+            .remember(group.members() + next.as_ref().map_or(0, |next| next.members()));
+        // Each is set once, by the one leader of its group and by the one before it.
+        let _ = group.outcome.set(outcome.clone());
+        if let Some(next) = next {
+            let _ = next.lead.set(());
         }
         outcome
     }
 }
 
-/// Held while leading, so that a panic in a sync fails the waiters instead of leaving them asleep.
+/// Held while leading, so that a panic in a sync fails the group instead of leaving it asleep.
 struct Lead<'a> {
-    group: &'a GroupSync,
+    sync: &'a GroupSync,
+    group: &'a Group,
     first_error: &'a FirstError,
 }
 
@@ -164,53 +214,7 @@ impl Drop for Lead<'_> {
     fn drop(&mut self) {
         let error = Error::new(ErrorKind::Poisoned, "The thread that synced the log panicked");
         // The panic goes on; the error is remembered.
-        let _ = self.group.settle(self.first_error, Err(error));
-    }
-}
-
-/// What becomes of a thread that asks for a sync.
-enum Turn {
-    Now(Verdict),
-    Queued(Arc<Waiter>),
-}
-
-/// One thread in the queue.
-#[derive(Debug)]
-struct Waiter {
-    sequence: u64,
-    verdict: Mutex<Option<Verdict>>,
-    decided: Condvar,
-}
-
-#[derive(Debug)]
-enum Verdict {
-    Durable,
-    Failed(Error),
-    Lead,
-}
-
-impl Waiter {
-    fn new(sequence: u64) -> Self {
-        Self {
-            sequence,
-            verdict: Mutex::new(None),
-            decided: Condvar::new(),
-        }
-    }
-
-    fn wait(&self) -> Verdict {
-        let mut verdict = self.verdict.lock();
-        loop {
-            match verdict.take() {
-                Some(verdict) => return verdict,
-                None => self.decided.wait(&mut verdict),
-            }
-        }
-    }
-
-    fn decide(&self, verdict: Verdict) {
-        *self.verdict.lock() = Some(verdict);
-        self.decided.notify_one();
+        let _ = self.sync.settle(self.group, self.first_error, Err(error));
     }
 }
 

@@ -123,8 +123,12 @@ impl LogSyncer {
                 "a sync up to record {sequence} was asked for, but {appended} is the last one appended"
             )));
         }
-        self.group
-            .sync_to(sequence.0, &self.first_error, || self.sync_segments())
+        self.group.sync_to(
+            sequence.0,
+            &self.first_error,
+            || self.appended().0,
+            || self.sync_segments(),
+        )
     }
 
     /// Every record up to this one is known to be durable: the synced watermark.
@@ -400,13 +404,12 @@ impl LogSyncer {
         removed.and(self.remove_reusable())
     }
 
-    /// Makes durable whatever is appended now, oldest segment first, and says up to where that is.
+    /// Makes durable whatever is appended now, oldest segment first. A segment is listed before any record in it counts
+    /// as appended, so none is missed that somebody has seen appended before this call.
     ///
     /// The order matters: a watermark promises that nothing is missing below it, so no segment may count as durable
     /// before those in front of it.
-    fn sync_segments(&self) -> Result<u64> {
-        // Before the list: a segment is listed before any record in it counts as appended.
-        let appended = self.appended.load(Ordering::Acquire);
+    fn sync_segments(&self) -> Result<()> {
         let pending: Vec<_> = {
             let live = self.live.lock();
             live.iter()
@@ -423,7 +426,7 @@ impl LogSyncer {
                 }
             }
         }
-        Ok(appended)
+        Ok(())
     }
 }
 
