@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -16,8 +17,10 @@ use crate::mapping::is_table_path;
 use crate::{Error, ErrorKind, LogIo, LogSync, LogWriter, Result};
 
 /// Pages that are populated by one system call: it holds up whoever maps or unmaps something meanwhile.
-#[cfg(target_os = "linux")]
 const POPULATE_BYTES: usize = 256 << 10;
+
+/// How far ahead of what is written a sync has pages made and written, at most.
+const AHEAD_BYTES_MAX: usize = 256 << 10;
 
 /// How many zeros are written at a time where space cannot be reserved.
 const ZERO_FILL_BYTES: usize = 1 << 20;
@@ -42,20 +45,23 @@ pub(crate) fn create(
     }
     let map = prepared?;
     let file = Arc::new(file);
-    let sync = OsLogSync::new(path, &file);
-    let writer: Box<dyn LogWriter> = match map {
-        Some(map) => Box::new(MappedLog {
-            path: path.to_path_buf(),
-            file,
-            map,
-        }),
-        None => Box::new(PositionedLog {
-            path: path.to_path_buf(),
-            file,
-            capacity_bytes,
-        }),
-    };
-    Ok((writer, Arc::new(sync)))
+    let path = path.to_path_buf();
+    Ok(match map {
+        Some(map) => {
+            let map = Arc::new(SharedMap::new(map));
+            let sync = OsLogSync::new(&path, &file, Some(&map));
+            (Box::new(MappedLog { path, file, map }), Arc::new(sync))
+        }
+        None => {
+            let sync = OsLogSync::new(&path, &file, None);
+            let writer = PositionedLog {
+                path,
+                file,
+                capacity_bytes,
+            };
+            (Box::new(writer), Arc::new(sync))
+        }
+    })
 }
 
 /// What no file system accepts for a log.
@@ -150,11 +156,68 @@ fn zero_fill(file: &File, capacity_bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// The mapping of a segment that is written to and synced.
+struct SharedMap {
+    map: MmapRaw,
+    /// The end of what has been written.
+    written: AtomicUsize,
+    /// The end of the pages that have been made ahead. Moved by whoever syncs, one at a time, or by the owner.
+    ready: AtomicUsize,
+}
+
+impl SharedMap {
+    fn new(map: MmapRaw) -> Self {
+        Self {
+            map,
+            written: AtomicUsize::new(0),
+            ready: AtomicUsize::new(0),
+        }
+    }
+
+    /// Where writes come close to the end of the pages that are ready, makes the next ones, so that the sync which
+    /// follows writes them as zeros.
+    ///
+    /// The first time that a reserved block is written, the file system has to mark it as such, which makes that sync some
+    /// 50 microseconds longer (`docs/notes/0023-many-writers-that-sync.md`). A sync that goes on to a new page or two pays for
+    /// that each time; this way one pays for many. As far as has been written at most, so that little is written ahead of a
+    /// short log.
+    fn make_ahead(&self) {
+        let written = self.written.load(Ordering::Relaxed);
+        let ready = self.ready.load(Ordering::Relaxed);
+        let ahead = written.min(AHEAD_BYTES_MAX);
+        if written + ahead / 4 <= ready {
+            return;
+        }
+        let page_bytes = rustix::param::page_size();
+        // The writes themselves have made the pages in front.
+        let start = written.max(ready).next_multiple_of(page_bytes);
+        let end = (written + ahead).next_multiple_of(page_bytes).min(self.map.len());
+        if start < end {
+            self.populate(start, end);
+        }
+        self.ready.store(end.max(ready), Ordering::Relaxed);
+    }
+
+    /// Whether the system knows how; nothing but time is lost where it does not.
+    #[cfg(target_os = "linux")]
+    fn populate(&self, start: usize, end: usize) -> bool {
+        let range = self
+            .map
+            .advise_range(memmap2::Advice::PopulateWrite, start, end - start);
+        range.is_ok()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn populate(&self, _: usize, _: usize) -> bool {
+        false
+    }
+}
+
 /// Writes with a copy into the page cache: no system call, and the bytes outlive the process.
 struct MappedLog {
     path: PathBuf,
     file: Arc<File>,
-    map: MmapRaw,
+    map: Arc<SharedMap>,
 }
 
 impl LogWriter for MappedLog {
@@ -168,31 +231,31 @@ impl LogWriter for MappedLog {
         // mapping: no Rust reference into it exists, only this raw pointer. Others who read the file
         // meanwhile do so through system calls.
         unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.as_mut_ptr().add(offset), bytes.len());
+            let to = self.map.map.as_mut_ptr().add(offset);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
         }
+        // One owner writes, so nothing gets lost between the two.
+        let written = self.map.written.load(Ordering::Relaxed).max(offset + bytes.len());
+        self.map.written.store(written, Ordering::Relaxed);
         Ok(())
     }
 
     fn capacity_bytes(&self) -> u64 {
         // usize has at most 64 bits on every platform that Rust supports.
-        self.map.len() as u64
+        self.map.map.len() as u64
     }
 
     fn populate(&mut self) {
         // Large pages are made in half the time, and this is for logs that nobody syncs.
         #[cfg(target_os = "linux")]
-        let _ = self.map.advise(memmap2::Advice::Normal);
-        #[cfg(target_os = "linux")]
-        for start in (0..self.map.len()).step_by(POPULATE_BYTES) {
-            let len = POPULATE_BYTES.min(self.map.len() - start);
-            if self
-                .map
-                .advise_range(memmap2::Advice::PopulateWrite, start, len)
-                .is_err()
-            {
+        let _ = self.map.map.advise(memmap2::Advice::Normal);
+        let len = self.map.map.len();
+        for start in (0..len).step_by(POPULATE_BYTES) {
+            if !self.map.populate(start, len.min(start + POPULATE_BYTES)) {
                 return;
             }
         }
+        self.map.ready.store(len, Ordering::Relaxed);
     }
 
     fn reuse(mut self: Box<Self>, to: &Path) -> Result<(Box<dyn LogWriter>, Arc<dyn LogSync>)> {
@@ -202,10 +265,11 @@ impl LogWriter for MappedLog {
         // SAFETY: the mapping is writable, has this length, and lives as long as `self.map`. No Rust reference into it
         // exists, and nobody else writes: we own the writer.
         unsafe {
-            std::ptr::write_bytes(self.map.as_mut_ptr(), 0, self.map.len());
+            std::ptr::write_bytes(self.map.map.as_mut_ptr(), 0, self.map.map.len());
         }
         rename_log(&self.path, to)?;
-        let sync = OsLogSync::new(to, &self.file);
+        self.map.written.store(0, Ordering::Relaxed);
+        let sync = OsLogSync::new(to, &self.file, Some(&self.map));
         self.path = to.to_path_buf();
         Ok((self, Arc::new(sync)))
     }
@@ -234,7 +298,7 @@ impl LogWriter for PositionedLog {
         zero_fill(&self.file, self.capacity_bytes)
             .map_err(|source| Error::io("clear log segment", &self.path, source))?;
         rename_log(&self.path, to)?;
-        let sync = OsLogSync::new(to, &self.file);
+        let sync = OsLogSync::new(to, &self.file, None);
         self.path = to.to_path_buf();
         Ok((self, Arc::new(sync)))
     }
@@ -272,15 +336,17 @@ fn rename_log(from: &Path, to: &Path) -> Result<()> {
 struct OsLogSync {
     path: PathBuf,
     file: Arc<File>,
+    map: Option<Arc<SharedMap>>,
     /// A failed sync is final: the system has dropped the pages, and a second sync would lie.
     failed: OnceLock<Error>,
 }
 
 impl OsLogSync {
-    fn new(path: &Path, file: &Arc<File>) -> Self {
+    fn new(path: &Path, file: &Arc<File>, map: Option<&Arc<SharedMap>>) -> Self {
         Self {
             path: path.to_path_buf(),
             file: Arc::clone(file),
+            map: map.map(Arc::clone),
             failed: OnceLock::new(),
         }
     }
@@ -292,6 +358,9 @@ impl LogSync for OsLogSync {
     fn sync(&self) -> Result<()> {
         if let Some(error) = self.failed.get() {
             return Err(error.clone());
+        }
+        if let Some(map) = &self.map {
+            map.make_ahead();
         }
         self.file.sync_data().map_err(|source| {
             let error = Error::io("sync log segment", &self.path, source);
@@ -333,7 +402,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn writing_a_mapped_log_page_by_page_makes_no_pages_ahead() {
+    fn pages_ahead_are_made_by_syncs_and_only_a_few() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("1.wal");
         let page_bytes = rustix::param::page_size();
@@ -345,16 +414,41 @@ mod tests {
         if is_cached(capacity / page_bytes - 1) {
             return; // A file system in memory has nowhere else to keep it.
         }
-        let mut ahead = Vec::new();
+        let mut ready = 0;
         for page in 0..2048 {
             writer.write_at((page * page_bytes) as u64, b"record").unwrap();
-            if page % 512 == 0 {
-                sync.sync().unwrap();
-            }
+            ready = ready.max(page + 1);
             assert!(is_cached(page));
-            ahead.extend(is_cached(page + 1).then_some(page + 1));
+            assert!(!is_cached(ready), "made by the write to page {page}");
+            if page % 100 == 0 {
+                sync.sync().unwrap();
+                // The record is at the start of its page.
+                let written = page * page_bytes + 6;
+                let ahead = written.min(AHEAD_BYTES_MAX);
+                if written + ahead / 4 > ready * page_bytes {
+                    ready = ready.max((written + ahead).div_ceil(page_bytes));
+                }
+                assert!(
+                    is_cached(ready - 1) && !is_cached(ready),
+                    "made by the sync of page {page}"
+                );
+            }
         }
-        assert_eq!(ahead, [], "a sync would write them, too");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn pages_are_made_ahead_to_the_end_of_the_log_and_no_farther() {
+        let dir = tempfile::tempdir().unwrap();
+        let capacity = 3 * rustix::param::page_size() + 100;
+        let (mut writer, sync) = create(&dir.path().join("1.wal"), capacity as u64, LogIo::Mapped).unwrap();
+        for offset in (0..capacity).step_by(100) {
+            writer
+                .write_at(offset as u64, &[7; 100][..100.min(capacity - offset)])
+                .unwrap();
+            sync.sync().unwrap();
+        }
+        assert_eq!(fs::read(dir.path().join("1.wal")).unwrap(), vec![7; capacity]);
     }
 
     #[test]
@@ -363,7 +457,12 @@ mod tests {
         let path = dir.path().join("a");
         let file = Arc::new(File::create_new(&path).unwrap());
         let failed = OnceLock::from(Error::io("sync log segment", &path, io::ErrorKind::Other.into()));
-        let sync = OsLogSync { path, file, failed };
+        let sync = OsLogSync {
+            path,
+            file,
+            map: None,
+            failed,
+        };
         assert_eq!(sync.sync().unwrap_err().kind(), ErrorKind::Io);
     }
 }
