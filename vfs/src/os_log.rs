@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, fallocate};
@@ -49,11 +49,11 @@ pub(crate) fn create(
     Ok(match map {
         Some(map) => {
             let map = Arc::new(SharedMap::new(map));
-            let sync = OsLogSync::new(&path, &file, Some(&map));
+            let sync = OsLogSync::new(&path, &file, Arc::downgrade(&map));
             (Box::new(MappedLog { path, file, map }), Arc::new(sync))
         }
         None => {
-            let sync = OsLogSync::new(&path, &file, None);
+            let sync = OsLogSync::new(&path, &file, Weak::new());
             let writer = PositionedLog {
                 path,
                 file,
@@ -96,14 +96,14 @@ pub(crate) fn check_log_write(path: &Path, offset: u64, len: usize, capacity_byt
 /// Reserves the space, syncs, and maps the file if that is wanted and safe.
 ///
 /// A store into a shared mapping whose block cannot be allocated is a SIGBUS, not an error. So a segment is
-/// mapped only where the file system has reserved the blocks; writing zeros is no reservation on a file
-/// system that allocates anew for every overwrite.
+/// mapped only where the file system has reserved the blocks, and for every overwrite of them: not where it copies on
+/// write, nor where writing zeros had to do for a reservation.
 fn prepare(file: &File, path: &Path, capacity_bytes: u64, io: LogIo) -> Result<Option<MmapRaw>> {
     let reserved = reserve(file, capacity_bytes)
         .map_err(|source| Error::io("reserve the space of log segment", path, source))?;
     file.sync_all()
         .map_err(|source| Error::io("sync log segment", path, source))?;
-    if io == LogIo::Write || !reserved {
+    if io == LogIo::Write || !reserved || copies_on_write(file) {
         return Ok(None);
     }
     let len = usize::try_from(capacity_bytes).map_err(|_| {
@@ -159,9 +159,12 @@ fn zero_fill(file: &File, capacity_bytes: u64) -> io::Result<()> {
 /// The mapping of a segment that is written to and synced.
 struct SharedMap {
     map: MmapRaw,
-    /// The end of what has been written.
+    /// The end of what has been written. Stored by the owner.
     written: AtomicUsize,
-    /// The end of the pages that have been made ahead. Moved by whoever syncs, one at a time, or by the owner.
+    /// That, when it was last synced, and the end of the pages that had been made by then. Stored by whoever syncs; by the
+    /// owner where the segment begins another life, of which a late sync of its last one may not know. That can cost a few
+    /// pages made in vain, or not made.
+    synced: AtomicUsize,
     ready: AtomicUsize,
 }
 
@@ -170,6 +173,7 @@ impl SharedMap {
         Self {
             map,
             written: AtomicUsize::new(0),
+            synced: AtomicUsize::new(0),
             ready: AtomicUsize::new(0),
         }
     }
@@ -179,13 +183,14 @@ impl SharedMap {
     ///
     /// The first time that a reserved block is written, the file system has to mark it as such, which makes that sync some
     /// 50 microseconds longer (`docs/notes/0023-many-writers-that-sync.md`). A sync that goes on to a new page or two pays for
-    /// that each time; this way one pays for many. As far as has been written at most, so that little is written ahead of a
-    /// short log.
+    /// that each time; this way one pays for many. Not where a sync covers so much that it would pay anyway, and as far as
+    /// has been written at most, so that little is written ahead of a short log.
     fn make_ahead(&self) {
         let written = self.written.load(Ordering::Relaxed);
+        let synced = self.synced.swap(written, Ordering::Relaxed);
         let ready = self.ready.load(Ordering::Relaxed);
         let ahead = written.min(AHEAD_BYTES_MAX);
-        if written + ahead / 4 <= ready {
+        if written + ahead / 4 <= ready || written.saturating_sub(synced) > AHEAD_BYTES_MAX / 4 {
             return;
         }
         let page_bytes = rustix::param::page_size();
@@ -262,14 +267,16 @@ impl LogWriter for MappedLog {
         check_reuse(&self.file, &self.path, to)?;
         // Pages that were written back since would fault one by one.
         self.populate();
+        let map = &self.map.map;
         // SAFETY: the mapping is writable, has this length, and lives as long as `self.map`. No Rust reference into it
-        // exists, and nobody else writes: we own the writer.
+        // exists, and nobody else writes: we own the writer, and who syncs makes pages at most.
         unsafe {
-            std::ptr::write_bytes(self.map.map.as_mut_ptr(), 0, self.map.map.len());
+            std::ptr::write_bytes(map.as_mut_ptr(), 0, map.len());
         }
         rename_log(&self.path, to)?;
         self.map.written.store(0, Ordering::Relaxed);
-        let sync = OsLogSync::new(to, &self.file, Some(&self.map));
+        self.map.synced.store(0, Ordering::Relaxed);
+        let sync = OsLogSync::new(to, &self.file, Arc::downgrade(&self.map));
         self.path = to.to_path_buf();
         Ok((self, Arc::new(sync)))
     }
@@ -298,7 +305,7 @@ impl LogWriter for PositionedLog {
         zero_fill(&self.file, self.capacity_bytes)
             .map_err(|source| Error::io("clear log segment", &self.path, source))?;
         rename_log(&self.path, to)?;
-        let sync = OsLogSync::new(to, &self.file, None);
+        let sync = OsLogSync::new(to, &self.file, Weak::new());
         self.path = to.to_path_buf();
         Ok((self, Arc::new(sync)))
     }
@@ -307,6 +314,21 @@ impl LogWriter for PositionedLog {
 /// The `f_type` of ext4, and of ext2 and ext3 before it.
 #[cfg(target_os = "linux")]
 const EXT_MAGIC: i64 = 0xef53;
+
+/// The `f_type` of file systems that allocate anew for each overwrite of a block that was reserved (btrfs, bcachefs, ZFS).
+#[cfg(target_os = "linux")]
+const COPY_ON_WRITE_MAGICS: [i64; 3] = [0x9123_683e, 0xca45_1a4e, 0x2fc1_2fc1];
+
+/// Whether the file system is known to need a free block for each overwrite, whatever was reserved.
+fn copies_on_write(file: &File) -> bool {
+    #[cfg(target_os = "linux")]
+    return rustix::fs::fstatfs(file).is_ok_and(|stats| COPY_ON_WRITE_MAGICS.contains(&stats.f_type));
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        false
+    }
+}
 
 /// That the log may be called `to`, and that writing it once more takes no blocks but those that it has.
 ///
@@ -336,17 +358,18 @@ fn rename_log(from: &Path, to: &Path) -> Result<()> {
 struct OsLogSync {
     path: PathBuf,
     file: Arc<File>,
-    map: Option<Arc<SharedMap>>,
+    /// Weak, so that the owner decides when it is unmapped, which may take long.
+    map: Weak<SharedMap>,
     /// A failed sync is final: the system has dropped the pages, and a second sync would lie.
     failed: OnceLock<Error>,
 }
 
 impl OsLogSync {
-    fn new(path: &Path, file: &Arc<File>, map: Option<&Arc<SharedMap>>) -> Self {
+    fn new(path: &Path, file: &Arc<File>, map: Weak<SharedMap>) -> Self {
         Self {
             path: path.to_path_buf(),
             file: Arc::clone(file),
-            map: map.map(Arc::clone),
+            map,
             failed: OnceLock::new(),
         }
     }
@@ -359,7 +382,7 @@ impl LogSync for OsLogSync {
         if let Some(error) = self.failed.get() {
             return Err(error.clone());
         }
-        if let Some(map) = &self.map {
+        if let Some(map) = self.map.upgrade() {
             map.make_ahead();
         }
         self.file.sync_data().map_err(|source| {
@@ -414,26 +437,50 @@ mod tests {
         if is_cached(capacity / page_bytes - 1) {
             return; // A file system in memory has nowhere else to keep it.
         }
+        if map.advise_range(memmap2::Advice::PopulateWrite, 0, 0).is_err() {
+            return; // A kernel from before both kinds of populating.
+        }
         let mut ready = 0;
+        let mut synced = 0;
         for page in 0..2048 {
             writer.write_at((page * page_bytes) as u64, b"record").unwrap();
             ready = ready.max(page + 1);
             assert!(is_cached(page));
             assert!(!is_cached(ready), "made by the write to page {page}");
-            if page % 100 == 0 {
+            // By 16 pages, which is 64 KiB, and then by more.
+            if page.is_multiple_of(if page < 1000 { 16 } else { 17 }) {
                 sync.sync().unwrap();
-                // The record is at the start of its page.
-                let written = page * page_bytes + 6;
-                let ahead = written.min(AHEAD_BYTES_MAX);
-                if written + ahead / 4 > ready * page_bytes {
+                let (written, ahead) = (
+                    page * page_bytes + 6,
+                    (page * page_bytes + 6).min(AHEAD_BYTES_MAX),
+                );
+                if written + ahead / 4 > ready * page_bytes && written - synced <= AHEAD_BYTES_MAX / 4 {
                     ready = ready.max((written + ahead).div_ceil(page_bytes));
                 }
+                synced = written;
                 assert!(
                     is_cached(ready - 1) && !is_cached(ready),
                     "made by the sync of page {page}"
                 );
             }
         }
+        assert!(
+            ready < 2048 + AHEAD_BYTES_MAX / 4 / page_bytes,
+            "large syncs make none"
+        );
+    }
+
+    /// A kernel unmaps a segment for longer than a sync should take: whoever syncs last does not.
+    #[test]
+    fn the_syncing_end_of_a_log_keeps_no_mapping() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut writer, sync) = create(&dir.path().join("1.wal"), 4096, LogIo::Mapped).unwrap();
+        writer.write_at(0, b"record").unwrap();
+        drop(writer);
+        let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        let path = dir.path().join("1.wal");
+        assert!(!maps.contains(path.to_str().unwrap()));
+        sync.sync().unwrap();
     }
 
     #[test]
@@ -460,7 +507,7 @@ mod tests {
         let sync = OsLogSync {
             path,
             file,
-            map: None,
+            map: Weak::new(),
             failed,
         };
         assert_eq!(sync.sync().unwrap_err().kind(), ErrorKind::Io);

@@ -156,12 +156,12 @@ impl GroupSync {
         appended: impl FnOnce() -> u64,
         sync: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        self.manners.let_others_come(|| group.members(), timed_yield);
         let lead = Lead {
             sync: self,
             group,
             first_error,
         };
+        self.manners.let_others_come(|| group.members(), timed_yield);
         let covers = self.close(group, appended);
         // An append may have failed since the group was begun: nothing is synced after the first error.
         let outcome = first_error.check().and_then(|()| sync());
@@ -189,11 +189,11 @@ impl GroupSync {
             }
             groups.syncing = None;
             groups.led = groups.gathering.is_some();
+            let waiting = groups.gathering.as_ref().map_or(0, |next| next.members());
+            self.manners.remember(group.members() + waiting);
             groups.gathering.clone()
         };
         let outcome = outcome.map(|_| ());
-        self.manners
-            .remember(group.members() + next.as_ref().map_or(0, |next| next.members()));
         // Each is set once, by the one leader of its group and by the one before it.
         let _ = group.outcome.set(outcome.clone());
         if let Some(next) = next {

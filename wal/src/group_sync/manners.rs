@@ -4,7 +4,7 @@
 //! less than a sync that would have to carry it later. But the kernel does not say who is ready. Where that is somebody
 //! else's loop, the processor is gone for a whole time slice, milliseconds, and twenty syncs could have run. So each
 //! yield is timed and judged by who came meanwhile, and each bad one doubles the number of groups that are closed
-//! without one.
+//! without one. It takes some fifty groups with good ones to halve it: that is about what a bad one costs.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -12,12 +12,15 @@ use std::time::{Duration, Instant};
 
 /// How often a leader yields while others keep coming.
 const YIELDS_MAX: u32 = 4;
-/// A yield may take this long for each one that comes, and once more: several times what a writer takes from one wait
-/// to the next, and less than a sync takes.
-const PATIENCE: Duration = Duration::from_micros(100);
+/// A yield may take this long, and this much longer for each one that comes: several times what a switch takes, and what a
+/// writer takes from one wait to the next.
+const PATIENCE: Duration = Duration::from_micros(25);
+const PATIENCE_EACH: Duration = Duration::from_micros(50);
 /// After a bad yield, so many groups are closed without one at first, and at most.
 const ABSTENTION_MIN: u32 = 16;
 const ABSTENTION_MAX: u32 = 4096;
+/// A group with good yields takes one part in so many from the next abstention.
+const GOOD_GROUPS: u32 = 64;
 
 /// What earlier groups have taught. Used by one leader at a time.
 #[derive(Debug, Default)]
@@ -26,7 +29,7 @@ pub(super) struct Manners {
     about: AtomicU32,
     /// How many groups are still to be closed without yielding.
     abstain: AtomicU32,
-    /// For how many it was after the last bad yield; halved by each good one.
+    /// For how many it was after the last bad yield, less what good ones have taken from it.
     abstention: AtomicU32,
 }
 
@@ -43,13 +46,22 @@ impl Manners {
             self.abstain.store(abstain - 1, Ordering::Relaxed);
             return;
         }
+        let first = present;
         for _ in 0..YIELDS_MAX {
             let took = timed_yield();
             let came = members().saturating_sub(present);
             present += came;
-            if !self.was_worth_it(took, came) {
-                return;
+            if took > PATIENCE + PATIENCE_EACH.saturating_mul(came) {
+                return self.abstain_longer();
             }
+            if came == 0 {
+                break;
+            }
+        }
+        if present > first {
+            let abstention = self.abstention.load(Ordering::Relaxed);
+            let less = abstention - abstention.div_ceil(GOOD_GROUPS);
+            self.abstention.store(less, Ordering::Relaxed);
         }
     }
 
@@ -58,17 +70,11 @@ impl Manners {
         self.about.store(about, Ordering::Relaxed);
     }
 
-    fn was_worth_it(&self, took: Duration, came: u32) -> bool {
+    fn abstain_longer(&self) {
         let abstention = self.abstention.load(Ordering::Relaxed);
-        if took > PATIENCE.saturating_mul(came.saturating_add(1)) {
-            let longer = abstention.saturating_mul(2).clamp(ABSTENTION_MIN, ABSTENTION_MAX);
-            self.abstention.store(longer, Ordering::Relaxed);
-            self.abstain.store(longer, Ordering::Relaxed);
-        } else if came > 0 {
-            self.abstention.store(abstention / 2, Ordering::Relaxed);
-            return true;
-        }
-        false
+        let longer = abstention.saturating_mul(2).clamp(ABSTENTION_MIN, ABSTENTION_MAX);
+        self.abstention.store(longer, Ordering::Relaxed);
+        self.abstain.store(longer, Ordering::Relaxed);
     }
 }
 
@@ -134,26 +140,28 @@ mod tests {
         }
         assert_eq!(abstained[..3], [16, 32, 64]);
         assert_eq!(abstained[10..], [4096, 4096]);
-        // A good one halves the next abstention, and any number of them make it the shortest.
-        assert_eq!(yields(&manners, 2, 1, SHORT), 2);
-        yields(&manners, 2, 1, LONG);
-        assert_eq!(manners.abstain.load(Ordering::Relaxed), 4096);
-        manners.abstain.store(0, Ordering::Relaxed);
-        for _ in 0..20 {
-            assert_eq!(yields(&manners, 2, 1, SHORT), 2);
+        // Some fifty groups with good ones halve the next abstention, and a thousand make it the shortest.
+        for (good, next) in [(45, 4000), (1000, ABSTENTION_MIN)] {
+            for _ in 0..good {
+                assert_eq!(yields(&manners, 2, 1, SHORT), 2);
+            }
+            assert_eq!(yields(&manners, 2, 1, LONG), 1);
+            assert_eq!(manners.abstain.swap(0, Ordering::Relaxed), next);
         }
-        yields(&manners, 2, 1, LONG);
-        assert_eq!(manners.abstain.load(Ordering::Relaxed), ABSTENTION_MIN);
     }
 
-    /// The longer a yield takes, the more have to come for it to be worth it.
+    /// The longer a yield takes, the more have to come for it to be good.
     #[test]
     fn a_long_yield_is_good_if_it_brings_many() {
-        let manners = Manners::default();
-        let took = PATIENCE * 11;
-        assert!(manners.was_worth_it(took, 10));
-        assert_eq!(manners.abstain.load(Ordering::Relaxed), 0);
-        assert!(!manners.was_worth_it(took, 9));
-        assert_eq!(manners.abstain.load(Ordering::Relaxed), ABSTENTION_MIN);
+        for (came, abstain) in [(10, 0), (9, ABSTENTION_MIN)] {
+            let manners = Manners::default();
+            let present = Cell::new(2);
+            let timed_yield = || {
+                present.set(present.get() + came);
+                PATIENCE + PATIENCE_EACH * 10
+            };
+            manners.let_others_come(|| present.get(), timed_yield);
+            assert_eq!(manners.abstain.load(Ordering::Relaxed), abstain);
+        }
     }
 }
