@@ -382,7 +382,9 @@ impl Options {
         self
     }
 
-    /// How the log is written: through a shared mapping (the default) or with a system call a record.
+    /// How the log is written: through a shared mapping (the default) or with a system call a record. Always the latter on a
+    /// file system that copies on write (btrfs, bcachefs, ZFS), where a store into a mapping can find the disk full, which
+    /// is a SIGBUS.
     #[must_use]
     pub fn log_io(mut self, io: LogIo) -> Self {
         self.log_io = io;

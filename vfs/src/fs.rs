@@ -164,7 +164,7 @@ pub trait LogSync: Send + Sync {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogIo {
     /// A copy into a shared mapping of the preallocated file; falls back to [`LogIo::Write`] on a file system
-    /// that cannot reserve space.
+    /// that cannot reserve space, or that needs more of it for each overwrite (btrfs, bcachefs, ZFS).
     #[default]
     Mapped,
     /// A positioned write, one system call each.
