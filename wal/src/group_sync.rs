@@ -6,7 +6,7 @@
 //! most one sync runs at a time, and each caller waits for at most the running one and the next one.
 //!
 //! What that costs is mostly switches between threads, so there are as few as can be. All of a group wait for one
-//! word, and are woken by one call (`OnceLock` does that where there are futexes). Its next leader is woken after them,
+//! word, and are woken by one call (`OnceLock` does that where there are futexes). The next leader is woken after them,
 //! and before it closes its group it yields the processor to those who are ready to run: they are about to append and
 //! would otherwise have to wait for the sync after this one. Where yielding turns out to take long for the few who
 //! come, because the machine has other work to do, it is left off for a while ([`Manners`]). RocksDB's writers yield
