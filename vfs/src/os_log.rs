@@ -234,7 +234,7 @@ impl LogWriter for MappedLog {
         // SAFETY: `offset + bytes.len()` is at most the length of the mapping (checked above), which is
         // writable and lives as long as `self.map`. The source is a slice of ours and cannot overlap the
         // mapping: no Rust reference into it exists, only this raw pointer. Others who read the file
-        // meanwhile do so through system calls.
+        // meanwhile do so through system calls, and who syncs makes pages at most.
         unsafe {
             let to = self.map.map.as_mut_ptr().add(offset);
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());

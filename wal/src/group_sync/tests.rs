@@ -32,6 +32,18 @@ fn wait_for(group: &GroupSync, comers: u32) -> u32 {
     }
 }
 
+/// A sync that says when it begins, and ends with `end` when it is told to.
+fn held<T>(end: impl FnOnce() -> T) -> (impl FnOnce() -> T, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let (begun, has_begun) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel();
+    let sync = move || {
+        begun.send(()).expect("the test waits");
+        may_go_on.recv().expect("the test says so");
+        end()
+    };
+    (sync, has_begun, go_on)
+}
+
 fn nobody_leads(group: &GroupSync) -> bool {
     let groups = group.groups.lock();
     !groups.led && groups.gathering.is_none() && groups.syncing.is_none()
@@ -51,17 +63,9 @@ fn everyone_who_waits_while_a_sync_runs_shares_the_next_one() {
     let group = GroupSync::new(0);
     let first_error = FirstError::default();
     let syncs = AtomicU64::new(0);
-    let (begun, has_begun) = mpsc::channel();
-    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let (sync, has_begun, go_on) = held(|| Ok(()));
     thread::scope(|scope| {
-        let leader = scope.spawn(|| {
-            let sync = move || {
-                begun.send(()).expect("the test waits");
-                may_go_on.recv().expect("the test says so");
-                Ok(())
-            };
-            group.sync_to(1, &first_error, || 1, sync)
-        });
+        let leader = scope.spawn(|| group.sync_to(1, &first_error, || 1, sync));
         has_begun.recv().expect("the first sync runs");
         let waiters: Vec<_> = (2..=9)
             .map(|sequence| {
@@ -92,17 +96,9 @@ fn everyone_who_waits_while_a_sync_runs_shares_the_next_one() {
 fn a_failed_sync_fails_everyone_who_waits_and_is_never_retried() {
     let group = GroupSync::new(0);
     let first_error = FirstError::default();
-    let (begun, has_begun) = mpsc::channel();
-    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let (sync, has_begun, go_on) = held(|| Err(failure()));
     thread::scope(|scope| {
-        let leader = scope.spawn(|| {
-            let sync = move || {
-                begun.send(()).expect("the test waits");
-                may_go_on.recv().expect("the test says so");
-                Err(failure())
-            };
-            group.sync_to(3, &first_error, || 3, sync)
-        });
+        let leader = scope.spawn(|| group.sync_to(3, &first_error, || 3, sync));
         has_begun.recv().expect("the first sync runs");
         let not_again = || panic!("a failed sync is not retried");
         let waiters = [4, 5].map(|sequence| {
@@ -133,17 +129,9 @@ fn a_failed_sync_fails_everyone_who_waits_and_is_never_retried() {
 fn a_panic_in_a_sync_leaves_nobody_asleep() {
     let group = GroupSync::new(0);
     let first_error = FirstError::default();
-    let (begun, has_begun) = mpsc::channel();
-    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let (sync, has_begun, go_on) = held(|| panic!("this panic is part of the test"));
     thread::scope(|scope| {
-        let leader = scope.spawn(|| {
-            let sync = move || {
-                begun.send(()).expect("the test waits");
-                may_go_on.recv().expect("the test says so");
-                panic!("this panic is part of the test")
-            };
-            group.sync_to(1, &first_error, || 1, sync)
-        });
+        let leader = scope.spawn(|| group.sync_to(1, &first_error, || 1, sync));
         has_begun.recv().expect("the sync runs");
         let waiters = [2, 3].map(|sequence| {
             let (group, first_error) = (&group, &first_error);
@@ -179,17 +167,9 @@ fn a_panic_before_a_sync_ends_the_group() {
 fn who_comes_late_is_told_by_the_sync_that_covers_it() {
     let group = GroupSync::new(0);
     let first_error = FirstError::default();
-    let (begun, has_begun) = mpsc::channel();
-    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let (sync, has_begun, go_on) = held(|| Ok(()));
     thread::scope(|scope| {
-        let leader = scope.spawn(|| {
-            let sync = move || {
-                begun.send(()).expect("the test waits");
-                may_go_on.recv().expect("the test says so");
-                Ok(())
-            };
-            group.sync_to(1, &first_error, || 3, sync)
-        });
+        let leader = scope.spawn(|| group.sync_to(1, &first_error, || 3, sync));
         has_begun.recv().expect("the sync runs");
         let late = scope.spawn(|| group.sync_to(3, &first_error, || 4, || panic!("no sync is needed")));
         let next = scope.spawn(|| group.sync_to(4, &first_error, || 4, || Ok(())));
