@@ -13,7 +13,7 @@ mkdir "$work/disk"
 for system in "$@"; do
     rm -f "$work/image"
     truncate -s 400M "$work/image"
-    "mkfs.$system" "$work/image" >/dev/null 2>&1
+    "mkfs.$system" "$work/image" >"$work/mkfs" 2>&1 || { cat "$work/mkfs" >&2; exit 1; }
     mount -o loop "$work/image" "$work/disk"
     for io in mapped written; do
         echo "== $system, log $io"

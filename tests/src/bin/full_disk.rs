@@ -15,7 +15,8 @@ use std::time::Duration;
 use siltstone::vfs::LogIo;
 use siltstone::{Db, Durability, ErrorKind, Options};
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Outcome<T> = Result<T, Failure>;
 
 const WRITERS: usize = 4;
 /// Of each writer, before the disk is filled, and once there is room again.
@@ -89,11 +90,7 @@ fn wait_for_room(db: &Db) -> Outcome<()> {
 
 /// Has each writer put `puts` more keys, or fewer where that is refused: what the first refusal said. Adds those that were
 /// acknowledged.
-fn put(
-    db: &Db,
-    acknowledged: &mut [u64],
-    puts: u64,
-) -> Outcome<Option<Box<dyn std::error::Error + Send + Sync>>> {
+fn put(db: &Db, acknowledged: &mut [u64], puts: u64) -> Outcome<Option<Failure>> {
     let outcomes: Vec<_> = thread::scope(|scope| {
         let writers: Vec<_> = (0..)
             .zip(acknowledged)
