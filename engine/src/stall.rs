@@ -17,6 +17,12 @@ use crate::super_version::SuperVersion;
 const DELAYED_BYTES_PER_S_MAX: u64 = 64 << 20;
 /// … and just before its stop mark.
 const DELAYED_BYTES_PER_S_MIN: u64 = 2 << 20;
+/// Delays are put together until they come to so much, as in RocksDB. A sleep takes some 60 us longer than it was asked for:
+/// one for each write of a hundred bytes, two microseconds at the rate asked for, made delayed writes 5 to 30 times slower than
+/// asked, and kept a processor busy with going to sleep (docs/notes/0024-delays-and-two-writers.md).
+const DELAY_MIN: Duration = Duration::from_millis(1);
+/// Time that sleeps took too long, or that nobody used, counts for later ones up to this.
+const CREDIT_MAX: Duration = Duration::from_millis(10);
 /// The longest that one batch keeps the others waiting.
 const SLOT_MAX: Duration = Duration::from_secs(1);
 /// Compaction debt, in multiples of the first level's target, from which writes are delayed, and at which they wait.
@@ -138,7 +144,7 @@ fn decode(word: u64) -> Demand {
 }
 
 /// Hands out time slots to delayed writers: each takes as long as its bytes need at the asked rate, one after the
-/// other.
+/// other. A writer waits for its slot where that is [`DELAY_MIN`] away, and is let through where it comes sooner.
 #[derive(Debug, Default)]
 pub(crate) struct Pacer {
     next_free: Mutex<Duration>,
@@ -155,8 +161,11 @@ impl Pacer {
         patience: Duration,
     ) -> Option<Duration> {
         let mut next_free = self.next_free.lock();
-        let start = (*next_free).max(now);
-        let wait = start - now;
+        let start = (*next_free).max(now.saturating_sub(CREDIT_MAX));
+        let mut wait = start.saturating_sub(now);
+        if wait < DELAY_MIN {
+            wait = Duration::ZERO;
+        }
         if wait > patience {
             return None;
         }
@@ -291,12 +300,56 @@ mod tests {
         assert_eq!(pacer.reserve(now, 500, 1000, patience), Some(Duration::ZERO));
         assert_eq!(
             pacer.reserve(now, 1000, 1000, patience),
-            Some(Duration::from_millis(500))
+            Some(Duration::from_millis(500) - CREDIT_MAX)
         );
         assert_eq!(pacer.reserve(now, 1, 1000, patience), None);
         assert_eq!(
             pacer.reserve(now + Duration::from_millis(600), 1, 1000, patience),
-            Some(Duration::from_millis(900))
+            Some(Duration::from_millis(900) - CREDIT_MAX)
         );
+    }
+
+    /// Sleeps are few, and what they take too long is made up for: writes come as fast as asked.
+    #[test]
+    fn short_delays_are_put_together_and_late_wake_ups_made_up_for() {
+        const OVERSLEPT: Duration = Duration::from_micros(60);
+        let (bytes, bytes_per_s) = (128, DELAYED_BYTES_PER_S_MAX);
+        let pacer = Pacer::default();
+        let begin = Duration::from_secs(5);
+        let (mut now, mut sleeps, mut written) = (begin, 0, 0);
+        while written < 2 * bytes_per_s {
+            let wait = pacer
+                .reserve(now, bytes, bytes_per_s, Duration::MAX)
+                .expect("patient");
+            if !wait.is_zero() {
+                assert!(wait >= DELAY_MIN);
+                sleeps += 1;
+                now += wait + OVERSLEPT;
+            }
+            written += bytes;
+        }
+        let elapsed = now - begin;
+        assert!(
+            elapsed.abs_diff(Duration::from_secs(2)) <= CREDIT_MAX + DELAY_MIN + OVERSLEPT,
+            "{elapsed:?}"
+        );
+        assert!(sleeps <= 2000, "{sleeps}");
+    }
+
+    /// Nobody is owed more than a moment's worth for the time in which nothing was written.
+    #[test]
+    fn a_pause_is_worth_little() {
+        let pacer = Pacer::default();
+        for second in 1..4 {
+            let now = Duration::from_secs(second * 100);
+            let free = (0..)
+                .take_while(|_| pacer.reserve(now, 1000, 1_000_000, Duration::MAX) == Some(Duration::ZERO))
+                .count();
+            // A thousand bytes a millisecond.
+            assert_eq!(
+                free, 11,
+                "10 that were not used, and one until delays are worth a sleep"
+            );
+        }
     }
 }

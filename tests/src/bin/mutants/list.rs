@@ -38,6 +38,7 @@ const COMPACTION: Suite = Suite::unit("siltstone-compaction", "");
 const LEVELS: Suite = Suite::integration_of("siltstone-compaction", "levels", "");
 const LEVEL_0: Suite = Suite::integration("level_0", "");
 const SLICES: Suite = Suite::unit("siltstone", "sliced_filter");
+const STALLS: Suite = Suite::unit("siltstone", "stall");
 const JOBS: Suite = Suite::unit("siltstone", "jobs");
 const TABLE_SET: Suite = Suite::unit("siltstone", "table_set");
 const POOL: Suite = Suite::unit("siltstone", "memtable::pool");
@@ -316,6 +317,24 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         after: "        self.state.lock().last()",
         suite: LARGE_BATCHES,
         breaks: "what a snapshot sees is in its memtable",
+    },
+    Mutation {
+        name: "a-late-wake-up-delays-the-next",
+        area: "durability",
+        file: "engine/src/stall.rs",
+        before: "let start = (*next_free).max(now.saturating_sub(CREDIT_MAX));",
+        after: "let start = (*next_free).max(now);",
+        suite: STALLS,
+        breaks: "delayed writes come as fast as they are asked to",
+    },
+    Mutation {
+        name: "a-sleep-for-each-write",
+        area: "durability",
+        file: "engine/src/stall.rs",
+        before: "const DELAY_MIN: Duration = Duration::from_millis(1);",
+        after: "const DELAY_MIN: Duration = Duration::from_millis(0);",
+        suite: STALLS,
+        breaks: "delays are put together",
     },
     Mutation {
         name: "write-error-not-sticky",
