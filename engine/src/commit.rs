@@ -26,18 +26,44 @@ const SPINS_MAX: u32 = if cfg!(loom) { 1 } else { 200 };
 
 /// How many batches can be on their way into memtables at once: more than there are writing threads, as a rule.
 const PLACES: usize = if cfg!(loom) { 2 } else { 1024 };
+/// How many cache lines the places are spread over.
+const LINES: usize = if cfg!(loom) { 2 } else { 256 };
 /// Where threads wait for a seqno: those for different ones rarely meet.
 const ROOMS: usize = if cfg!(loom) { 1 } else { 64 };
 
 /// The commit lock, and the seqno up to which everything is visible.
 pub(crate) struct Commit {
     state: Mutex<CommitState>,
-    visible: AtomicU64,
-    /// For the batch in each place, its last seqno once all of it is in its memtables; before that, that of the batch
-    /// which had the place before, which is visible.
-    done: Box<[AtomicU64]>,
-    waiters: AtomicUsize,
+    published: Published,
+    places: Box<[BatchPlace]>,
     rooms: [Room; ROOMS],
+}
+
+/// How far batches are visible, and how many threads wait for that. On cache lines of its own (a pair: they are prefetched in
+/// pairs), as every commit writes here.
+#[repr(align(128))]
+struct Published {
+    visible: AtomicU64,
+    waiters: AtomicUsize,
+}
+
+/// What is known of the batch that was given this place last.
+struct BatchPlace {
+    /// Its last seqno. Written under the commit lock.
+    last: AtomicU64,
+    /// That, once all of it is in its memtables; before that, that of the batch which had the place before, which is
+    /// visible.
+    done: AtomicU64,
+}
+
+impl BatchPlace {
+    /// The place of no batch.
+    fn new() -> Self {
+        BatchPlace {
+            last: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -55,12 +81,15 @@ pub(crate) struct Place {
     pub(crate) last: SeqNo,
 }
 
-/// What the commit lock guards.
+/// What the commit lock guards: apart from the lock itself, which those who wait for it look at all the time.
+#[repr(align(128))]
 pub(crate) struct CommitState {
     /// `None` once the database is closed.
     pub(crate) log: Option<Log>,
     /// The seqno of the next operation.
     pub(crate) next: SeqNo,
+    /// Bytes appended to the log.
+    pub(crate) log_bytes: u64,
     /// The last record of the log.
     pub(crate) last_record: RecordSeq,
     /// Earlier segments, each with the last seqno that it can hold.
@@ -69,19 +98,11 @@ pub(crate) struct CommitState {
 }
 
 /// The places that have been given out.
+#[derive(Default)]
 pub(crate) struct Places {
     given: usize,
-    /// The last seqno of the batch that was given each place last.
-    last: Box<[SeqNo]>,
-}
-
-impl Default for Places {
-    fn default() -> Self {
-        Places {
-            given: 0,
-            last: vec![SeqNo(0); PLACES].into(),
-        }
-    }
+    /// A seqno that is known to be visible: spares a look at what others are writing to.
+    visible: SeqNo,
 }
 
 /// A segment that is no longer written to.
@@ -104,9 +125,11 @@ impl Commit {
         let visible = AtomicU64::new(state.last().0);
         Commit {
             state: Mutex::new(state),
-            visible,
-            done: (0..PLACES).map(|_| AtomicU64::new(0)).collect(),
-            waiters: AtomicUsize::new(0),
+            published: Published {
+                visible,
+                waiters: AtomicUsize::new(0),
+            },
+            places: (0..PLACES).map(|_| BatchPlace::new()).collect(),
             rooms: std::array::from_fn(|_| Room::default()),
         }
     }
@@ -130,17 +153,21 @@ impl Commit {
     /// The last seqno that reads may see: every operation up to it is in its memtable.
     #[inline]
     pub(crate) fn visible(&self) -> SeqNo {
-        SeqNo(self.visible.load(Ordering::Acquire))
+        SeqNo(self.published.visible.load(Ordering::Acquire))
     }
 
     /// Gives the next batch its seqnos. `state` is what [`Commit::lock`] gave.
     pub(crate) fn give_place(&self, state: &mut CommitState, operations: u64) -> Place {
         let (first, number) = (state.next, state.places.given);
-        let before = &mut state.places.last[number % PLACES];
-        // Under the lock: there are far more places than writers.
-        self.wait_until_visible(*before);
+        let place = self.place(number);
+        let before = SeqNo(place.last.load(Ordering::Relaxed));
+        if before > state.places.visible {
+            // Under the lock: there are far more places than writers.
+            self.wait_until_visible(before);
+            state.places.visible = self.visible();
+        }
         let last = first.plus(operations - 1);
-        *before = last;
+        place.last.store(last.0, Ordering::Relaxed);
         state.places.given = number.wrapping_add(1);
         state.next = last.plus(1);
         Place { number, first, last }
@@ -149,19 +176,21 @@ impl Commit {
     /// Says that all of the batch in `place` is in its memtables. It is visible once all before it are, which
     /// [`wait_until_visible`](Commit::wait_until_visible) waits for.
     ///
-    /// No batch is forgotten: its writer marks it and then tries to move the visible seqno over it; whoever moves the
-    /// visible seqno up to it then looks for the mark. In the one order that all these have, one of the two comes
-    /// second. None is passed over or taken back: the visible seqno moves only from the end of one batch to the end of
+    /// No batch is forgotten: its writer marks it and then looks whether the visible seqno has come up to it, to move it over
+    /// it; whoever moves the visible seqno up to it then looks for the mark. In the one order that all these have, one of the
+    /// two comes second. None is passed over or taken back: the visible seqno moves only from the end of one batch to the end of
     /// the next, and never has a value again.
     pub(crate) fn publish(&self, place: Place) {
         let (mut number, mut from, mut to) = (place.number, place.first.0 - 1, place.last.0);
-        self.done[number % PLACES].store(to, Ordering::SeqCst);
-        while self
-            .visible
-            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
+        let visible = &self.published.visible;
+        self.place(number).done.store(to, Ordering::SeqCst);
+        // A look first: an exchange in vain would take the line from those who use it.
+        while visible.load(Ordering::SeqCst) == from
+            && visible
+                .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok()
         {
-            if self.waiters.load(Ordering::SeqCst) > 0 {
+            if self.published.waiters.load(Ordering::SeqCst) > 0 {
                 let room = self.room(SeqNo(to));
                 // Taking the lock orders this with a waiter between its check and its wait.
                 drop(room.lock.lock());
@@ -169,13 +198,19 @@ impl Commit {
             }
             number = number.wrapping_add(1);
             from = to;
-            to = self.done[number % PLACES].load(Ordering::SeqCst);
+            to = self.place(number).done.load(Ordering::SeqCst);
             // What is not above is the mark of a batch of long ago. Of a batch much later it can only be if another
             // thread has moved on from here, and then this one does not.
             if to <= from {
                 break;
             }
         }
+    }
+
+    /// The places of batches that follow one another are not on one cache line, for which their writers would compete.
+    fn place(&self, number: usize) -> &BatchPlace {
+        let at = number % PLACES;
+        &self.places[at % LINES * (PLACES / LINES) + at / LINES]
     }
 
     fn room(&self, seqno: SeqNo) -> &Room {
@@ -186,18 +221,18 @@ impl Commit {
     /// writers before it, which wait for nothing but each other's moves within a node.
     pub(crate) fn wait_until_visible(&self, seqno: SeqNo) {
         for _ in 0..SPINS_MAX {
-            if self.visible.load(Ordering::Acquire) >= seqno.0 {
+            if self.published.visible.load(Ordering::Acquire) >= seqno.0 {
                 return;
             }
             spin_loop();
         }
-        self.waiters.fetch_add(1, Ordering::SeqCst);
+        self.published.waiters.fetch_add(1, Ordering::SeqCst);
         let room = self.room(seqno);
         let mut waiting = room.lock.lock();
-        while self.visible.load(Ordering::SeqCst) < seqno.0 {
+        while self.published.visible.load(Ordering::SeqCst) < seqno.0 {
             room.changed.wait(&mut waiting);
         }
         drop(waiting);
-        self.waiters.fetch_sub(1, Ordering::SeqCst);
+        self.published.waiters.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -216,6 +216,7 @@ impl Db {
             last_record: RecordSeq(replayed.next_record.0.saturating_sub(1)),
             log: Some(log),
             next: replayed.next_seqno,
+            log_bytes: 0,
             sealed: replayed.sealed.into(),
             places: Places::default(),
         });

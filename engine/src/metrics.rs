@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use siltstone_compaction::LEVELS;
 use siltstone_vfs::Error;
@@ -14,7 +15,8 @@ const BACKGROUND_ERRORS_MAX: usize = 16;
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) log_bytes: AtomicU64,
+    /// Stored by every commit, which has it from what its lock guards.
+    pub(crate) log_bytes: CachePadded<AtomicU64>,
     pub(crate) log_syncs: AtomicU64,
     pub(crate) segments_retired: AtomicU64,
     pub(crate) flushes: AtomicU64,

@@ -200,9 +200,8 @@ impl Core {
         let record = appended.inspect_err(|error| self.note_failure(error))?;
         state.last_record = record;
         let place = self.commit.give_place(state, batch.len() as u64);
-        self.counters
-            .log_bytes
-            .fetch_add(batch.size_bytes() as u64, Ordering::Relaxed);
+        state.log_bytes += batch.size_bytes() as u64;
+        self.counters.log_bytes.store(state.log_bytes, Ordering::Relaxed);
         if needs_preparing {
             self.scheduler.want_log_segment();
             self.schedule();

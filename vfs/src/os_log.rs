@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use crossbeam_utils::CachePadded;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
@@ -159,8 +160,8 @@ fn zero_fill(file: &File, capacity_bytes: u64) -> io::Result<()> {
 /// The mapping of a segment that is written to and synced.
 struct SharedMap {
     map: MmapRaw,
-    /// The end of what has been written. Stored by the owner.
-    written: AtomicUsize,
+    /// The end of what has been written. Stored by the owner with each write, so apart from the rest.
+    written: CachePadded<AtomicUsize>,
     /// That, when it was last synced, and the end of the pages that had been made by then. Stored by whoever syncs; by the
     /// owner where the segment begins another life, of which a late sync of its last one may not know. That can cost a few
     /// pages made in vain, or not made.
@@ -172,7 +173,7 @@ impl SharedMap {
     fn new(map: MmapRaw) -> Self {
         Self {
             map,
-            written: AtomicUsize::new(0),
+            written: CachePadded::new(AtomicUsize::new(0)),
             synced: AtomicUsize::new(0),
             ready: AtomicUsize::new(0),
         }

@@ -1,5 +1,6 @@
 //! The appending end of a log.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +17,12 @@ use crate::{LogOptions, LogSyncer, RecordSeq, SegmentId, parse_segment_name, seg
 
 /// Payloads up to this are put together in memory and written at once; larger ones are written part by part.
 const ASSEMBLED_BYTES_MAX: usize = 64 << 10;
+
+thread_local! {
+    /// Where a record is put together. Each thread has its own: one of the log's would, where several threads append in turn, be
+    /// in the cache of the other's core each time, under the lock that all of them wait for.
+    static ASSEMBLED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The appending end of a log. It has one owner, who keeps it under a lock of his own; syncing happens through the
 /// [`LogSyncer`], outside that lock.
@@ -35,7 +42,6 @@ pub struct Log {
     noted: RecordSeq,
     /// Whether somebody has been told to prepare the segment after this one.
     asked: bool,
-    assembled: Vec<u8>,
 }
 
 impl Log {
@@ -111,7 +117,6 @@ impl Log {
             previous_first: RecordSeq(0),
             noted: synced,
             asked: false,
-            assembled: Vec::new(),
         };
         Ok((log, syncer))
     }
@@ -295,13 +300,15 @@ impl Log {
 
     /// One copy to put the record together, one pass over it for the checksum, one write.
     fn write_assembled(&mut self, header: &[u8; RECORD_HEADER_LEN], parts: &[&[u8]]) -> Result<()> {
-        self.assembled.clear();
-        self.assembled.extend_from_slice(header);
-        for part in parts {
-            self.assembled.extend_from_slice(part);
-        }
-        seal_record(&mut self.assembled);
-        begun(&mut self.writer)?.write_at(self.offset, &self.assembled)
+        ASSEMBLED.with_borrow_mut(|record| {
+            record.clear();
+            record.extend_from_slice(header);
+            for part in parts {
+                record.extend_from_slice(part);
+            }
+            seal_record(record);
+            begun(&mut self.writer)?.write_at(self.offset, record)
+        })
     }
 
     /// The parts are written where they belong without a copy of the whole; the header follows them.

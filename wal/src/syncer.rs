@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use siltstone_vfs::{Error, ErrorKind, Fs, LogSync, LogWriter, Removable, Result};
 
@@ -25,7 +26,8 @@ pub struct LogSyncer {
     options: LogOptions,
     /// The last record whose bytes are all in its segment. Stored with Release after the bytes, so that a sync that
     /// begins after reading it with Acquire covers them.
-    appended: AtomicU64,
+    /// Apart from what every append looks at.
+    appended: CachePadded<AtomicU64>,
     group: GroupSync,
     first_error: FirstError,
     /// Segments that hold records, oldest first; the last one is being appended to. Locked for list operations only.
@@ -94,7 +96,7 @@ impl LogSyncer {
             fs,
             dir: dir.to_owned(),
             options,
-            appended: AtomicU64::new(synced.0),
+            appended: CachePadded::new(AtomicU64::new(synced.0)),
             group: GroupSync::new(synced.0),
             first_error: FirstError::default(),
             live: Mutex::default(),

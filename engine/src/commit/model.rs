@@ -26,6 +26,7 @@ impl Engine {
         let commit = Commit::new(CommitState {
             log: None,
             next: SeqNo(1),
+            log_bytes: 0,
             last_record: RecordSeq(0),
             sealed: VecDeque::new(),
             places: Places::default(),
