@@ -18,7 +18,7 @@ const DELAYED_BYTES_PER_S_MAX: u64 = 64 << 20;
 /// … and just before its stop mark.
 const DELAYED_BYTES_PER_S_MIN: u64 = 2 << 20;
 /// Delays are put together until they come to so much, as in RocksDB. A sleep takes some 60 us longer than it was asked for:
-/// one for each write of a hundred bytes, two microseconds at the rate asked for, made delayed writes 5 to 30 times slower than
+/// one for each write of a hundred bytes, two microseconds at the rate asked for, made delayed writes twenty times slower than
 /// asked, and kept a processor busy with going to sleep (docs/notes/0024-delays-and-two-writers.md).
 const DELAY_MIN: Duration = Duration::from_millis(1);
 /// Time that sleeps took too long, or that nobody used, counts for later ones up to this.
