@@ -17,7 +17,7 @@ use crate::super_version::SuperVersion;
 const DELAYED_BYTES_PER_S_MAX: u64 = 64 << 20;
 /// … and just before its stop mark.
 const DELAYED_BYTES_PER_S_MIN: u64 = 2 << 20;
-/// Delays are put together until they come to so much, as in RocksDB. A sleep takes some 60 us longer than it was asked for:
+/// Delays are put together until they come to so much, as in RocksDB. A sleep takes some 80 us longer than it was asked for:
 /// one for each write of a hundred bytes, two microseconds at the rate asked for, made delayed writes twenty times slower than
 /// asked, and kept a processor busy with going to sleep (docs/notes/0024-delays-and-two-writers.md).
 const DELAY_MIN: Duration = Duration::from_millis(1);
