@@ -75,7 +75,7 @@ impl BottomCheck {
     }
 
     /// Whether no older entry of `user_key` exists outside the compaction. REQUIRES: keys do not descend from call to
-    /// call, and lie in the plan's key range. All calls of a compaction together cost one pass over the tables below.
+    /// call, and lie in the plan's key range. All calls for a part of a compaction together cost one pass over the tables below.
     pub fn is_bottom(&mut self, user_key: &[u8]) -> bool {
         match &mut self.answer {
             Answer::Never => false,

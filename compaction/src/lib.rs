@@ -10,7 +10,8 @@
 //!    instead, which go down together later. [`pick_range`] is the manual kind. [`scores`] and [`debt_bytes`] say how far behind compaction is.
 //! 2. A [`PlanKind::Trivial`] or [`PlanKind::DeleteOnly`] plan is only an edit. For a [`PlanKind::Merge`], the caller
 //!    merges the inputs and writes what [`CompactionStream`] lets through: the newest entry of each key for each
-//!    snapshot, without the tombstones that [`BottomCheck`] knows to hide nothing.
+//!    snapshot, without the tombstones that [`BottomCheck`] knows to hide nothing. [`Plan::key_parts`] cuts a large plan
+//!    into parts that several threads write side by side.
 //! 3. [`OutputSplitter`] says where one output table ends: near the target size, with the tables of the next
 //!    level, never within a user key.
 //! 4. [`Plan::edit`] and [`Version::apply`] make the next version.
@@ -68,6 +69,7 @@ mod cursors;
 mod edit;
 mod in_flight;
 mod options;
+mod parts;
 mod pick;
 mod plan;
 mod runs;
@@ -84,6 +86,7 @@ pub use version::{LEVELS, Version};
 pub use cursors::Cursors;
 pub use in_flight::InFlight;
 pub use options::{LeveledOptions, PickOrder};
+pub use parts::{KeyPart, Stretch};
 pub use pick::{pick, pick_range};
 pub use plan::{Plan, PlanKind, Reason};
 pub use runs::{Run, l0_backlog, sorted_runs};

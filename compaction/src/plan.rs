@@ -79,6 +79,13 @@ impl Plan {
             .fold(0, u64::saturating_add)
     }
 
+    /// How many entries the inputs have: what a merge reads.
+    pub fn input_entries(&self) -> u64 {
+        self.tables()
+            .map(|(_, table)| table.entries)
+            .fold(0, u64::saturating_add)
+    }
+
     /// The smallest and the largest user key of the inputs, both inclusive. All outputs lie within.
     pub fn key_range(&self) -> (&[u8], &[u8]) {
         let hull = KeyRange::hull(self.tables().map(|(_, table)| &**table));

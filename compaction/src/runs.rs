@@ -1,6 +1,6 @@
 //! Level 0 as sorted runs.
 //!
-//! A flush adds one table to level 0. Where flushes come faster than the levels below can take them in, the picker has
+//! A flush adds a table to level 0, or several, each older as a whole than the next. Where flushes come faster than the levels below can take them in, the picker has
 //! many of them merged into several tables with disjoint keys, which stay in level 0: one sorted run instead of many.
 //! Nothing says of a table which run it is of: the tables that come out of one merge have seqnos between each other's, as a
 //! rule, and those of two merges never do.

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use siltstone_sstable::{InternalIterator, InternalKey, KeyBuf, SeqNo, Tag, ValueKind};
 use siltstone_vfs::{Error, ErrorKind, Result};
 
-use crate::BottomCheck;
+use crate::{BottomCheck, KeyPart};
 
 /// What a compaction (or a flush) writes of a merged input, in internal order:
 ///
@@ -23,13 +23,14 @@ use crate::BottomCheck;
 /// reader pin its tables before it reads the current seqno, and do not flush entries that are not yet visible.
 ///
 /// The merged input must stand for all inputs of the plan, or for the memtables being flushed; it is read once, from
-/// its first entry.
+/// the first entry of the stream's part of the keys, which is all of them unless [`within`](Self::within) says else.
 #[derive(Debug)]
 pub struct CompactionStream<I> {
     input: I,
     /// Ascending.
     snapshots: Vec<SeqNo>,
     bottom: BottomCheck,
+    part: KeyPart,
     progress: Progress,
     /// The user key under the input, once it has stood on one.
     user_key: KeyBuf,
@@ -66,11 +67,20 @@ impl<I: InternalIterator> CompactionStream<I> {
             input,
             snapshots: snapshots.to_vec(),
             bottom,
+            part: KeyPart::default(),
             progress: Progress::Fresh,
             user_key: KeyBuf::default(),
             last: None,
             counts: StreamCounts::default(),
         }
+    }
+
+    /// The same of the keys in `part` only. All entries of a user key are in one part, so the streams of all parts say
+    /// together what one stream says.
+    #[must_use]
+    pub fn within(mut self, part: KeyPart) -> Self {
+        self.part = part;
+        self
     }
 
     /// The next entry that survives; `None` at the end.
@@ -110,13 +120,18 @@ impl<I: InternalIterator> CompactionStream<I> {
         loop {
             match self.progress {
                 Progress::Fresh => {
-                    self.input.seek_to_first()?;
+                    match self.part.from() {
+                        Some(from) => self
+                            .input
+                            .seek(InternalKey::new(from, Tag::seek_at(SeqNo::MAX)))?,
+                        None => self.input.seek_to_first()?,
+                    }
                     self.progress = Progress::Running;
                 }
                 Progress::Running => self.input.next()?,
                 Progress::Ended => return Ok(None),
             }
-            if !self.input.valid() {
+            if !self.input.valid() || self.part.ends_before(self.input.user_key()) {
                 self.progress = Progress::Ended;
                 return Ok(None);
             }

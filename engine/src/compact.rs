@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use siltstone_compaction::{
-    BottomCheck, CompactionStream, LeveledOptions, OutputSplitter, Plan, PlanKind, Run, TableMeta,
-    sorted_runs,
+    BottomCheck, CompactionStream, KeyPart, LeveledOptions, OutputSplitter, Plan, PlanKind, Run, Stretch,
+    TableMeta, sorted_runs,
 };
 use siltstone_sstable::MergeIterator;
 use siltstone_vfs::{BusyReason, Error, ErrorKind, Result};
@@ -14,8 +14,9 @@ use crate::core::Core;
 use crate::install::TreeEdit;
 use crate::level_iter::LevelIter;
 use crate::source::Source;
+use crate::table_handle::TableHandle;
 use crate::table_set::TableSet;
-use crate::table_writer::{Trouble, write_tables};
+use crate::table_writer::{TableJob, Trouble};
 use crate::tree::Tree;
 
 impl Core {
@@ -57,13 +58,27 @@ impl Core {
                 // Not the whole view: it would keep memtables in memory that are flushed meanwhile.
                 let tables = Arc::clone(&tree.pin().tables);
                 let snapshots = self.snapshots.list();
-                let merge = MergeIterator::new(sources(&tables, plan).map_err(Trouble::Input)?);
                 let bottom = BottomCheck::new(&tables.version, plan);
+                let splitter = OutputSplitter::for_plan(plan, tree.options.load().target_table_bytes);
+                let part = |keys: KeyPart| {
+                    let merge = MergeIterator::new(sources(&tables, plan)?);
+                    let stream = CompactionStream::new(merge, &snapshots, bottom.clone()).within(keys);
+                    Ok((stream, splitter.clone()))
+                };
+                let parts = self
+                    .key_parts(tree, &tables, plan)
+                    .and_then(|parts| parts.into_iter().map(part).collect())
+                    .map_err(Trouble::Input)?;
                 // The merge holds what it reads; the rest of the set would keep slices of the filter of level 0 from later tables.
                 drop(tables);
-                let stream = CompactionStream::new(merge, &snapshots, bottom);
-                let splitter = OutputSplitter::for_plan(plan, tree.options.load().target_table_bytes);
-                let output = write_tables(self, tree, plan.output_level, stream, splitter, false)?;
+                let job = TableJob {
+                    core: self,
+                    tree,
+                    level: plan.output_level,
+                    sliced: false,
+                    entries: plan.input_entries(),
+                };
+                let output = job.write(parts)?;
                 let metas = output
                     .tables
                     .iter()
@@ -83,21 +98,42 @@ impl Core {
         }
         Ok(())
     }
+
+    /// The parts that `plan` is carried out in. What leaves level 0, or becomes a run of it, is what writers are delayed for: as many
+    /// parts as there are threads for background work, of at least some tables in the mean.
+    fn key_parts(&self, tree: &Tree, tables: &TableSet, plan: &Plan) -> Result<Vec<KeyPart>> {
+        let part_bytes_min = tree
+            .options
+            .load()
+            .target_table_bytes
+            .saturating_mul(PART_TABLES_MIN);
+        let parts = usize::try_from(plan.input_bytes() / part_bytes_min.max(1)).unwrap_or(usize::MAX);
+        let parts = parts.min(self.options.background_threads);
+        if plan.level > 0 || parts < 2 {
+            return Ok(vec![KeyPart::default()]);
+        }
+        let mut stretches = Vec::new();
+        for (_, meta) in plan.tables() {
+            let keys = find(tables, meta)?
+                .table()?
+                .dividing_keys(parts.saturating_mul(STRETCHES_PER_PART))?;
+            let size_bytes = meta.size_bytes / keys.len() as u64;
+            stretches.extend(keys.into_iter().map(|last_key| Stretch { last_key, size_bytes }));
+        }
+        Ok(plan.key_parts(stretches, parts))
+    }
 }
+
+/// Parts of a merge have in the mean at least as many bytes to read as so many output tables.
+const PART_TABLES_MIN: u64 = 2;
+
+/// Stretches that each input table is divided into for each part: parts differ by a small part of one.
+const STRETCHES_PER_PART: usize = 8;
 
 /// The inputs as sorted runs, the newest first: those of level 0, and each deeper level as one.
 fn sources(tables: &TableSet, plan: &Plan) -> Result<Vec<Source>> {
     let source = |metas: &[Arc<TableMeta>]| {
-        // Missing where the keyspace has been dropped since the plan was made.
-        let missing = || {
-            Error::new(
-                ErrorKind::NotFound,
-                "a planned table is not in the version any more",
-            )
-        };
-        let handles = metas
-            .iter()
-            .map(|meta| tables.find(meta.id).cloned().ok_or_else(missing));
+        let handles = metas.iter().map(|meta| find(tables, meta).cloned());
         let run = LevelIter::new(handles.collect::<Result<_>>()?);
         Ok(Source::Level(run.fill_cache(false)))
     };
@@ -112,4 +148,14 @@ fn sources(tables: &TableSet, plan: &Plan) -> Result<Vec<Source>> {
         }
     }
     Ok(sources)
+}
+
+/// Missing where the keyspace has been dropped since the plan was made.
+fn find<'t>(tables: &'t TableSet, meta: &TableMeta) -> Result<&'t Arc<TableHandle>> {
+    tables.find(meta.id).ok_or_else(|| {
+        Error::new(
+            ErrorKind::NotFound,
+            "a planned table is not in the version any more",
+        )
+    })
 }

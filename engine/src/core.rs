@@ -111,7 +111,9 @@ impl Core {
             &self.mapped_tables,
             max,
         )?;
-        table.load()?;
+        table.load().inspect_err(|_| {
+            self.mapped_tables.fetch_sub(1, Ordering::Relaxed);
+        })?;
         populate(&table);
         Ok(table)
     }

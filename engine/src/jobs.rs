@@ -21,7 +21,7 @@ use crate::tree::Tree;
 pub(crate) enum Job {
     /// Preallocate the next log segment.
     PrepareLog,
-    /// Turn the immutable memtables of a keyspace into a table.
+    /// Turn the immutable memtables of a keyspace into tables.
     Flush(Arc<Tree>),
     /// Carry out a plan.
     Compact(Arc<Tree>, Box<Plan>),
@@ -57,6 +57,8 @@ pub(crate) struct Scheduler {
     holding_back: AtomicBool,
     /// How many callers wait until there is nothing left to do.
     settling: AtomicUsize,
+    /// Threads that write parts of running jobs, beside those that took the jobs.
+    part_threads: AtomicUsize,
     running: Mutex<Running>,
     log: Sender<()>,
     flush: Sender<()>,
@@ -104,6 +106,7 @@ impl Scheduler {
             wants_log: AtomicBool::new(false),
             holding_back: AtomicBool::new(false),
             settling: AtomicUsize::new(0),
+            part_threads: AtomicUsize::new(0),
             running: Mutex::new(Running::default()),
             log,
             flush,
@@ -144,6 +147,15 @@ impl Scheduler {
     /// Whether compactions may wait for what nobody announces: that writes let up.
     pub(crate) fn is_holding_back(&self) -> bool {
         self.holding_back.load(Ordering::Relaxed)
+    }
+
+    /// Leave to start a thread that writes parts of a job, as long as there are fewer than `max`.
+    pub(crate) fn part_thread(&self, max: usize) -> Option<PartThread<'_>> {
+        let one_more = |count: usize| (count < max).then_some(count + 1);
+        self.part_threads
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .ok()
+            .map(|_| PartThread(&self.part_threads))
     }
 
     fn wake(&self) {
@@ -506,6 +518,15 @@ impl Drop for Settling<'_> {
     }
 }
 
+/// One of the threads that write parts of jobs, for as long as it lives.
+pub(crate) struct PartThread<'s>(&'s AtomicUsize);
+
+impl Drop for PartThread<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// While it lives, nobody else compacts the keyspace.
 pub(crate) struct ManualCompaction<'c> {
     core: &'c Core,
@@ -526,6 +547,19 @@ mod tests {
 
     use super::*;
     use crate::{Environment, Options};
+
+    #[test]
+    fn threads_for_parts_are_counted() {
+        let (scheduler, _inboxes) = Scheduler::new();
+        let first = scheduler.part_thread(2).expect("two");
+        let second = scheduler.part_thread(2).expect("one more");
+        assert!(scheduler.part_thread(2).is_none());
+        drop(first);
+        let third = scheduler.part_thread(2).expect("one has gone");
+        assert!(scheduler.part_thread(2).is_none());
+        drop((second, third));
+        assert!(scheduler.part_thread(0).is_none());
+    }
 
     #[test]
     fn a_log_segment_is_made_ready_once_first_reads_are_over_and_then_wait_idle_waits_for_it() {

@@ -332,8 +332,9 @@ impl Options {
     }
 
     /// Threads for flushes (one) and compactions (the others); one more removes obsolete files, and one makes log
-    /// segments ready. Default 2,
-    /// 2 to 64.
+    /// segments ready. What writers wait for, memtables that wait for a flush together and large merges of tables of level 0, is
+    /// cut into up to so many parts, and up to as many threads more, which last as long as that takes, write them side by side.
+    /// Default 2, 2 to 64.
     #[must_use]
     pub fn background_threads(mut self, threads: usize) -> Self {
         self.background_threads = threads;

@@ -310,6 +310,23 @@ impl Table {
         self.mapping
     }
 
+    /// Keys that divide the blocks into at most `parts` parts of about as many: each is at least as large as every key of
+    /// the part that it ends, and below those of later parts, but for versions of one key in several blocks. Ascending, the
+    /// last part's too. Reads the index only.
+    ///
+    /// # Errors
+    /// Those of the index, where no other read has found it sound.
+    pub fn dividing_keys(&self, parts: usize) -> Result<Vec<Vec<u8>>> {
+        let blocks = self.blocks()?;
+        let view = blocks.index.view(&self.mapping);
+        let parts = parts.min(blocks.count());
+        // A table has less than 2^32 blocks, and no more parts: as u64 nothing overflows.
+        let last_of = |part: usize| (part as u64 + 1) * blocks.count() as u64 / parts as u64 - 1;
+        Ok((0..parts)
+            .map(|part| blocks.index.separator(view, to_index(last_of(part))))
+            .collect())
+    }
+
     /// About how many bytes of the file lie before `user_key`: the start of the block that would hold it. Reads the
     /// index only.
     ///

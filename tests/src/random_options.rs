@@ -30,11 +30,13 @@ pub enum OptionGroup {
     Filter,
     /// The shape of the levels.
     Levels,
+    /// How many threads there are for background work, and so how many parts a job is written in.
+    Threads,
 }
 
 impl OptionGroup {
     /// All there are.
-    pub const ALL: [OptionGroup; 10] = [
+    pub const ALL: [OptionGroup; 11] = [
         OptionGroup::Log,
         OptionGroup::Durability,
         OptionGroup::Cache,
@@ -45,6 +47,7 @@ impl OptionGroup {
         OptionGroup::Compression,
         OptionGroup::Filter,
         OptionGroup::Levels,
+        OptionGroup::Threads,
     ];
 
     /// Its name on a command line.
@@ -60,6 +63,7 @@ impl OptionGroup {
             OptionGroup::Compression => "compression",
             OptionGroup::Filter => "filter",
             OptionGroup::Levels => "levels",
+            OptionGroup::Threads => "threads",
         }
     }
 }
@@ -121,11 +125,15 @@ impl RandomOptions {
         let mapped = pick(&mut rng, &[0, 3, 1000]);
         let mut options = Shape::draw(&mut rng).database(drawn);
         let time_per_operation = Duration::from_millis(pick(&mut rng, &[25, 25, 0]));
+        let threads = pick(&mut rng, &[2, 2, 3, 5]);
         if drawn(OptionGroup::Log) {
             options = options
                 .log_segment_bytes(segment_bytes)
                 .log_size_max_bytes(log_size_max_bytes)
                 .log_io(log_io);
+        }
+        if drawn(OptionGroup::Threads) {
+            options = options.background_threads(threads);
         }
         if drawn(OptionGroup::Cache) {
             options = options.block_cache_bytes(cache);

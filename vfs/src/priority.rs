@@ -19,15 +19,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_calling_thread_is_lowered() {
+    fn only_the_calling_thread_is_lowered_and_those_that_it_starts() {
         let now = || rustix::process::getpriority_process(None).unwrap();
         let before = now();
         let lowered = std::thread::spawn(move || {
             lower_thread_priority(3);
             lower_thread_priority(200);
-            now()
+            (now(), std::thread::spawn(now).join().unwrap())
         });
-        assert_eq!(lowered.join().unwrap(), 19);
+        assert_eq!(lowered.join().unwrap(), (19, 19));
         assert_eq!(now(), before);
     }
 }

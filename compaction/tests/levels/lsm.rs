@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use siltstone_compaction::{
     BottomCheck, CompactionStream, Cursors, InFlight, LeveledOptions, OutputSplitter, Plan, PlanKind,
-    TableMeta, Version, VersionEdit, pick,
+    Stretch, TableMeta, Version, VersionEdit, pick,
 };
 use siltstone_sstable::{InternalKey, MergeIterator, SeqNo, TableId, Tag, ValueKind, VecIterator};
 
@@ -165,26 +165,37 @@ impl Lsm {
         snapshots: &[SeqNo],
         bottom: BottomCheck,
     ) -> Vec<TableMeta> {
-        let merged = MergeIterator::new(inputs.into_iter().map(VecIterator::new).collect());
-        let mut stream = CompactionStream::new(merged, snapshots, bottom);
-        let mut splitter = if self.aligned_cuts {
-            OutputSplitter::for_plan(plan, self.options.target_table_bytes)
-        } else {
-            OutputSplitter::new(self.options.target_table_bytes, Vec::new())
-        };
+        let stretches = inputs.iter().flat_map(|input| {
+            let stretch = |entry: &(Vec<u8>, Tag, Vec<u8>)| Stretch {
+                last_key: entry.0.clone(),
+                size_bytes: entry_bytes(entry),
+            };
+            input.iter().map(stretch).collect::<Vec<_>>()
+        });
+        // Of one, two and three parts in turn.
+        let parts = plan.key_parts(stretches.collect(), usize::try_from(self.plans % 3).unwrap() + 1);
         let mut outputs = Vec::new();
-        let mut output = Vec::new();
-        let mut output_bytes = 0;
-        while let Some((key, value)) = stream.next().unwrap() {
-            if splitter.should_cut_before(key.user_key, output_bytes) {
-                outputs.push(self.add_table(std::mem::take(&mut output)));
-                output_bytes = 0;
+        for part in parts {
+            let merged = MergeIterator::new(inputs.iter().cloned().map(VecIterator::new).collect());
+            let mut stream = CompactionStream::new(merged, snapshots, bottom.clone()).within(part);
+            let mut splitter = if self.aligned_cuts {
+                OutputSplitter::for_plan(plan, self.options.target_table_bytes)
+            } else {
+                OutputSplitter::new(self.options.target_table_bytes, Vec::new())
+            };
+            let mut output = Vec::new();
+            let mut output_bytes = 0;
+            while let Some((key, value)) = stream.next().unwrap() {
+                if splitter.should_cut_before(key.user_key, output_bytes) {
+                    outputs.push(self.add_table(std::mem::take(&mut output)));
+                    output_bytes = 0;
+                }
+                output.push((key.user_key.to_vec(), key.tag, value.to_vec()));
+                output_bytes += entry_bytes(output.last().unwrap());
             }
-            output.push((key.user_key.to_vec(), key.tag, value.to_vec()));
-            output_bytes += entry_bytes(output.last().unwrap());
-        }
-        if !output.is_empty() {
-            outputs.push(self.add_table(output));
+            if !output.is_empty() {
+                outputs.push(self.add_table(output));
+            }
         }
         let (smallest, largest) = plan.key_range();
         assert!(

@@ -117,6 +117,23 @@ fn check_layout(table: &Table, entries: &[Entry]) {
         }
     }
     assert_eq!((first, end), (entries.len(), table.size_bytes()));
+    let blocks = parts.iter().filter(|part| part.kind == BlockKind::Data);
+    let blocks: Vec<_> = blocks.collect();
+    for parts in [1, 2, 3, blocks.len(), usize::MAX] {
+        let keys = table.dividing_keys(parts).unwrap();
+        assert_eq!(keys.len(), parts.min(blocks.len()));
+        for (part, key) in keys.iter().enumerate() {
+            // The part's last block, and the one behind it.
+            let end = (part + 1) * blocks.len() / keys.len();
+            assert!(blocks[end - 1].last_key <= *key, "{part} of {parts}");
+            assert!(
+                blocks
+                    .get(end)
+                    .is_none_or(|next| *key < next.first_key || *key == blocks[end - 1].last_key)
+            );
+        }
+    }
+    assert!(table.dividing_keys(0).unwrap().is_empty());
 }
 
 #[test]

@@ -113,6 +113,7 @@ fn read(bytes: &[u8], mode: MapMode) {
             iter.prev().is_ok()
         };
     }
+    let _ = table.dividing_keys(3);
     let mut scratch = Vec::new();
     for (key, tag) in &keys {
         let found = table.get(key, key_hash(key), SeqNo::MAX);

@@ -297,6 +297,7 @@ fn exercise(bytes: &[u8], keys: &[Entry]) {
         };
         let sound = table.verify().is_ok();
         let _ = table.layout();
+        let _ = table.dividing_keys(3);
         for (key, tag, _) in keys {
             let _ = table.get(key, key_hash(key), tag.seqno());
             let _ = table.approximate_bytes_before(key);

@@ -100,6 +100,7 @@ fn a_damaged_index_fails_every_read_that_needs_it() {
             refuses("seek back", iter.seek_for_prev(target));
             assert!(!iter.valid());
             refuses("bytes before", table.approximate_bytes_before(key).map(drop));
+            refuses("dividing keys", table.dividing_keys(2).map(drop));
             refuses("layout", table.layout().map(drop));
             refuses("verify", table.verify().map(drop));
             refuses("load", table.load());

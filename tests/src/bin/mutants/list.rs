@@ -31,6 +31,7 @@ const FAILED_SYNCS: Suite =
 const OPEN: Suite = Suite::integration("open", "");
 const BACKGROUND: Suite = Suite::integration("background", "");
 const BURSTS: Suite = Suite::integration("bursts", "");
+const PARTS: Suite = Suite::integration("parts", "");
 const DAMAGE: Suite = Suite::integration("damage", "every_byte");
 const WAL: Suite = Suite::unit("siltstone-wal", "");
 const SSTABLE: Suite = Suite::unit("siltstone-sstable", "");
@@ -40,6 +41,7 @@ const LEVEL_0: Suite = Suite::integration("level_0", "");
 const SLICES: Suite = Suite::unit("siltstone", "sliced_filter");
 const STALLS: Suite = Suite::unit("siltstone", "stall");
 const JOBS: Suite = Suite::unit("siltstone", "jobs");
+const TABLE_WRITER: Suite = Suite::unit("siltstone", "table_writer");
 const TABLE_SET: Suite = Suite::unit("siltstone", "table_set");
 const POOL: Suite = Suite::unit("siltstone", "memtable::pool");
 const VFS: Suite = Suite::unit("siltstone-vfs", "");
@@ -478,8 +480,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "compaction-forgets-snapshots",
         area: "compaction",
         file: "engine/src/compact.rs",
-        before: "CompactionStream::new(merge, &snapshots, bottom)",
-        after: "CompactionStream::new(merge, &snapshots[..0], bottom)",
+        before: "CompactionStream::new(merge, &snapshots, bottom.clone())",
+        after: "CompactionStream::new(merge, &snapshots[..0], bottom.clone())",
         suite: MODEL,
         breaks: "a snapshot sees what it saw",
     },
@@ -565,6 +567,60 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         breaks: "no run goes down before an older one that it overlaps",
     },
     Mutation {
+        name: "part-has-first-key-of-the-next",
+        area: "compaction",
+        file: "compaction/src/parts.rs",
+        before: "is_some_and(|to| **to <= *user_key)",
+        after: "is_some_and(|to| **to < *user_key)",
+        suite: COMPACTION,
+        breaks: "each entry is in one part",
+    },
+    Mutation {
+        name: "run-cut-where-no-other-is",
+        area: "compaction",
+        file: "compaction/src/parts.rs",
+        before: "if self.output_level > 0 || self.grandparents.is_empty() {",
+        after: "if true {",
+        suite: COMPACTION,
+        breaks: "runs of level 0 go down a range of keys at a time",
+    },
+    Mutation {
+        name: "merges-by-one-thread",
+        area: "compaction",
+        file: "engine/src/compact.rs",
+        before: "if plan.level > 0 || parts < 2 {",
+        after: "if plan.level == 0 || parts < 2 {",
+        suite: PARTS,
+        breaks: "what delays writers is merged by several threads",
+    },
+    Mutation {
+        name: "flushes-by-one-thread",
+        area: "flush",
+        file: "engine/src/flush.rs",
+        before: "self.options.background_threads, memtable_bytes / 2)",
+        after: "1, memtable_bytes / 2)",
+        suite: PARTS,
+        breaks: "what waits for flushes is flushed by several threads",
+    },
+    Mutation {
+        name: "tables-of-other-parts-left",
+        area: "compaction",
+        file: "engine/src/table_writer.rs",
+        before: "            started.extend(writer.started);\n",
+        after: "            started = if started.is_empty() { writer.started } else { started };\n",
+        suite: PARTS,
+        breaks: "a failed job leaves no files",
+    },
+    Mutation {
+        name: "lost-entries-not-noticed",
+        area: "compaction",
+        file: "engine/src/table_writer.rs",
+        before: "if read == self.entries {",
+        after: "if read <= self.entries {",
+        suite: TABLE_WRITER,
+        breaks: "a merge that leaves something out is not installed",
+    },
+    Mutation {
         name: "bursts-are-compacted-as-they-come",
         area: "compaction",
         file: "engine/src/compact.rs",
@@ -633,8 +689,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         name: "abandoned-tables-left",
         area: "reaper",
         file: "engine/src/table_writer.rs",
-        before: "        core.abandon(started);\n",
-        after: "        drop(started);\n",
+        before: "outcome.inspect_err(|_| self.core.abandon(started))",
+        after: "outcome.inspect_err(|_| drop(started))",
         suite: Suite::integration("survivors", "a_failed_flush_leaves_no_table"),
         breaks: "a failed job leaves no files",
     },
