@@ -19,6 +19,12 @@ use crate::table_set::TableSet;
 use crate::table_writer::{TableJob, Trouble};
 use crate::tree::Tree;
 
+/// Parts of a merge have in the mean at least as many bytes to read as so many output tables.
+const PART_TABLES_MIN: u64 = 2;
+
+/// Stretches that each input table is divided into for each part: parts differ by a small part of one.
+const STRETCHES_PER_PART: usize = 8;
+
 impl Core {
     /// How `tree` is to be compacted at this moment: in smaller steps while the disk is full, so that each fits into
     /// what is left of the room that the reserve gave; with nothing left in level 0 while somebody waits for all work to be done; and putting off what can be put off while
@@ -123,12 +129,6 @@ impl Core {
         Ok(plan.key_parts(stretches, parts))
     }
 }
-
-/// Parts of a merge have in the mean at least as many bytes to read as so many output tables.
-const PART_TABLES_MIN: u64 = 2;
-
-/// Stretches that each input table is divided into for each part: parts differ by a small part of one.
-const STRETCHES_PER_PART: usize = 8;
 
 /// The inputs as sorted runs, the newest first: those of level 0, and each deeper level as one.
 fn sources(tables: &TableSet, plan: &Plan) -> Result<Vec<Source>> {
