@@ -39,13 +39,10 @@ impl Plan {
     /// A plan that stays in level 0 is cut where its outputs are cut anyway, where one of the grandparents ends, if it has some.
     pub fn key_parts(&self, mut stretches: Vec<Stretch>, parts: usize) -> Vec<KeyPart> {
         stretches.sort_by(|a, b| a.last_key.cmp(&b.last_key));
-        let sum = |stretches: &[Stretch]| -> u128 {
-            stretches
-                .iter()
-                .map(|stretch| u128::from(stretch.size_bytes))
-                .sum()
-        };
-        let total = sum(&stretches);
+        let total: u128 = stretches
+            .iter()
+            .map(|stretch| u128::from(stretch.size_bytes))
+            .sum();
         let (mut done, mut at) = (0, 0);
         let mut cut = vec![KeyPart::default()];
         for part in 1..parts {

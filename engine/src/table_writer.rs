@@ -19,7 +19,7 @@ use crate::tree::Tree;
 /// Entries between two looks at whether the job is to end early.
 const ENTRIES_BETWEEN_CHECKS: u32 = 512;
 
-/// Tables that a job writes: from which tree, for which level, and where their entries come from.
+/// Tables that a job writes: of which tree, for which level, and from how many entries.
 pub(crate) struct TableJob<'c> {
     pub(crate) core: &'c Core,
     pub(crate) tree: &'c Tree,
